@@ -1,0 +1,1 @@
+//! What was typed or configured, become one validated [`Config`].

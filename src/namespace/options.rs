@@ -1,0 +1,94 @@
+//! How snapshots become names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::tree::Source;
+
+/// One source with what the configuration says about how to show it.
+#[derive(Clone)]
+pub struct Member {
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// Template of set names over `{host} {user} {path} {tag} {member}`; `None` for `{host}@+{path}`.
+    pub set: Option<String>,
+    /// What `{member}` stands for: the source's name in the configuration.
+    pub member: String,
+    /// Which snapshots are shown.
+    pub filter: Filter,
+    /// Owner and mode of set directories whose ancestors are not recorded.
+    pub access: Option<Access>,
+    /// Time zone (IANA name or `±hh:mm`) for snapshots that record no offset.
+    pub zone: Option<String>,
+}
+
+/// Which snapshots are shown: of every non-empty list at least one entry must match. Patterns know `*` and `?`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Host patterns.
+    pub hosts: Vec<String>,
+    /// Tag lists as restic reads them: `a,b` needs both.
+    pub tags: Vec<String>,
+    /// Path patterns; a path below a plain pattern matches too.
+    pub paths: Vec<String>,
+}
+
+/// Who may enter a set whose ancestors are not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Owner of the set directory.
+    pub uid: u32,
+    /// Group of the set directory.
+    pub gid: u32,
+    /// Mode of the set directory.
+    pub perm: u16,
+}
+
+/// A rule applied to every set name, in order: where `from` (a regular expression over the name's bytes) matches, the
+/// match is replaced by `to` (`$1`, `${name}`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// Regular expression.
+    pub from: String,
+    /// Replacement.
+    pub to: String,
+}
+
+/// In which zone snapshot names are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeStyle {
+    /// The offset that the snapshot recorded.
+    #[default]
+    Recorded,
+    /// UTC.
+    Utc,
+    /// The zone of this machine.
+    Local,
+}
+
+/// How the tree is named and kept fresh.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Zone of snapshot names.
+    pub time: TimeStyle,
+    /// `strftime` format of snapshot names.
+    pub time_format: String,
+    /// How often sources are listed, and how long answers about changing directories are kept.
+    pub refresh: Duration,
+    /// Other users are let in: set directories carry the strictest search permission among recorded ancestors.
+    pub shared: bool,
+    /// Rules applied to all set names, in order.
+    pub rename: Vec<Rename>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            time: TimeStyle::Recorded,
+            time_format: "%Y%m%d_%H%M%S".into(),
+            refresh: Duration::from_secs(60),
+            shared: false,
+            rename: Vec::new(),
+        }
+    }
+}

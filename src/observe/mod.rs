@@ -1,0 +1,1 @@
+//! Logs and counters: the set-up of tracing, and metric names.

@@ -1,0 +1,41 @@
+//! Bytes by key: what a repository is kept in. Read-only by construction.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::error::Result;
+
+/// An object as a listing or a stat tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its key: components joined by `/`, no leading `/`.
+    pub key: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A read-only store of immutable objects.
+///
+/// Contract, checked by `tests/conformance/store.rs` for every implementation:
+/// * Keys are UTF-8 paths with `/`; objects whose key is not are not listed.
+/// * Nothing is retried and nothing is cached here; a wrapper does that.
+/// * A missing object is `Kind::NotFound`; every other failure is another kind, never an empty answer.
+/// * Dropping a future abandons the call.
+pub trait ObjectStore: Send + Sync {
+    /// How the store is called in messages: a path or URL without secrets.
+    fn name(&self) -> &str;
+
+    /// Every object whose key starts with `prefix` (which ends in `/`, or is empty for all), at any depth, in no
+    /// particular order. A prefix that holds nothing, or does not exist, is an empty list; an unreachable store is an
+    /// error.
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>>;
+
+    /// The object at `key`.
+    fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>>;
+
+    /// The whole object.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>>;
+
+    /// Exactly `length` bytes from `offset`. An object that ends earlier is `Kind::Corrupt`, never a shorter answer.
+    fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>>;
+}

@@ -1,0 +1,120 @@
+//! Nodes and what can be asked of them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{FileType, Identity, Meta, Step};
+
+/// A node of the shown tree. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    /// Its attributes.
+    pub meta: Meta,
+    /// What it is.
+    pub content: Content,
+    /// Its extended attributes; `None` when it has none to get or list.
+    pub xattrs: Option<Arc<dyn Xattrs>>,
+}
+
+/// What a node is.
+#[derive(Clone)]
+pub enum Content {
+    /// A directory.
+    Dir(Arc<dyn Dir>),
+    /// A regular file.
+    File(Arc<dyn File>),
+    /// A symbolic link with its target, byte for byte as recorded.
+    Symlink(Bytes),
+    /// A device, pipe or socket: all there is to it is in [`Meta`].
+    Special,
+}
+
+/// A position in a directory. 0 is the beginning. An entry's position keeps its meaning for as long as the mount lives:
+/// entries that come and go in a changing directory never shift the others.
+pub type Cookie = u64;
+
+/// A directory.
+///
+/// An implementation is a light handle: what it lists may leave memory between two calls and is fetched again. `.` and
+/// `..` are never listed or looked up here. Lookup and listing agree on every name.
+pub trait Dir: Send + Sync {
+    /// The node called `name`, or `None` when a complete, authenticated answer says that there is none.
+    ///
+    /// May answer names that are not listed. Errors: whatever kept the answer from being complete; never `NotFound`.
+    fn lookup(&self, name: &[u8]) -> Step<Option<Node>>;
+
+    /// All entries, in memory. The caller drops it soon: it pins the parsed directory.
+    fn listing(&self) -> Step<Arc<dyn Listing>>;
+}
+
+/// The entries of a directory, complete and in memory.
+pub trait Listing: Send + Sync {
+    /// Visits the entries whose position is `from` or later, in order of position, until the sink breaks.
+    fn visit(&self, from: Cookie, sink: &mut dyn Sink);
+
+    /// The node of the entry at exactly `at`, or `None` when there is no such entry (any more), or when its attributes
+    /// are not at hand ([`Entry::meta`] is `None`): then [`Dir::lookup`] answers.
+    fn node(&self, at: Cookie) -> Option<Node>;
+}
+
+/// One entry while it is visited: borrows from the listing, allocates nothing.
+pub struct Entry<'a> {
+    /// Its own position: `visit(at, …)` starts with it.
+    pub at: Cookie,
+    /// Where to go on after it; greater than `at`.
+    pub next: Cookie,
+    /// Its name: 1 to 255 bytes, no `/`, no NUL, not `.` or `..`; unique in the listing.
+    pub name: &'a [u8],
+    /// Its type.
+    pub kind: FileType,
+    /// What makes it this node; equal to its node's [`Meta::identity`].
+    pub identity: Identity,
+    /// Its attributes, or `None` where only a lookup can tell them (the date directories of a set, whose attributes
+    /// lie in the repository).
+    pub meta: Option<Meta>,
+}
+
+/// Receives entries. A closure `FnMut(&Entry) -> ControlFlow<()>` is one.
+pub trait Sink {
+    /// Takes one entry; `Break` ends the visit, and the entry counts as not taken.
+    fn entry(&mut self, entry: &Entry<'_>) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(&Entry<'_>) -> ControlFlow<()>> Sink for F {
+    fn entry(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
+        self(entry)
+    }
+}
+
+/// A regular file.
+pub trait File: Send + Sync {
+    /// A reader of its bytes. Readers are independent of each other and may be kept for long.
+    fn open(&self) -> Step<Arc<dyn Reader>>;
+}
+
+/// Reads the bytes of one file, at any offset, from many threads at once.
+pub trait Reader: Send + Sync {
+    /// Exactly `min(len, size - offset)` bytes at `offset`; none at or past the end. Never fewer: what cannot be had
+    /// is an error.
+    fn read_at(&self, offset: u64, len: usize) -> Step<Bytes>;
+
+    /// The first offset at or after `offset` that holds data, or `None` when only a hole follows. `offset` lies before
+    /// the end of the file.
+    fn next_data(&self, offset: u64) -> Step<Option<u64>> {
+        Step::ok(Some(offset))
+    }
+
+    /// The first offset at or after `offset` where a hole begins; the end of the file counts as one.
+    fn next_hole(&self, offset: u64) -> Step<u64>;
+}
+
+/// Extended attributes of a node. Names are full (`user.comment`, `system.posix_acl_access`).
+pub trait Xattrs: Send + Sync {
+    /// The value of `name`, or `None`. May answer names that are not listed.
+    fn get(&self, name: &[u8]) -> Step<Option<Bytes>>;
+
+    /// The names to list.
+    fn names(&self) -> Step<Vec<Bytes>>;
+}

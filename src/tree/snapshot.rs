@@ -1,0 +1,122 @@
+//! Snapshots, and the sources that yield them.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{Meta, Node, Step, Time};
+use crate::error::{Error, Result};
+
+/// The name of a snapshot within its source: lowercase hexadecimal or another stable text without `/`.
+pub type SnapshotId = Arc<str>;
+
+/// When a snapshot was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotTime {
+    /// The instant.
+    pub instant: Time,
+    /// The offset from UTC that was recorded, in seconds east; `None` where the kind records none.
+    pub offset: Option<i32>,
+}
+
+/// One snapshot as its source lists it: cheap to list, nothing of its tree is read.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its name in the source.
+    pub id: SnapshotId,
+    /// When it was taken.
+    pub time: SnapshotTime,
+    /// The host that was backed up; `None` when not recorded.
+    pub host: Option<Arc<str>>,
+    /// Who made it.
+    pub user: Option<Arc<str>>,
+    /// Tags, in recorded order.
+    pub tags: Arc<[Arc<str>]>,
+    /// The paths that were backed up, as recorded (bytes, any form); at least one.
+    pub paths: Arc<[Arc<[u8]>]>,
+    /// What makes its content the same as a copy's elsewhere (the tree id): equal host, path, time and content are
+    /// one date.
+    pub content: Arc<str>,
+}
+
+/// What is known of a directory above a backed-up path: enough to decide who may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits, with the group bits already cut to what an ACL's group entry grants.
+    pub perm: u16,
+}
+
+/// The directories above a backed-up path, outermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ancestors {
+    /// All of them are recorded; empty for `/` itself.
+    Recorded(Vec<Ancestor>),
+    /// At least one is not: who might pass is unknown.
+    Unknown,
+}
+
+/// The content of one path of one snapshot.
+#[derive(Clone)]
+pub struct Opened {
+    /// Its last component as recorded: the name to show it under when it is not a directory.
+    pub name: Arc<[u8]>,
+    /// The node of the path; its identity is for the caller to replace.
+    pub node: Node,
+    /// What lay above it.
+    pub ancestors: Ancestors,
+}
+
+/// What a source holds, for `statfs` and `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of content that the source can serve (indexed plaintext).
+    pub bytes: u64,
+    /// Objects that hold them (blobs, or files).
+    pub objects: u64,
+}
+
+/// How a source is doing.
+#[derive(Clone, Debug)]
+pub struct SourceHealth {
+    /// When the last complete listing of snapshots was had; `None` before the first.
+    pub listed: Option<std::time::SystemTime>,
+    /// Why the last attempt to refresh failed; `None` when it did not.
+    pub error: Option<Error>,
+    /// What it holds.
+    pub usage: Usage,
+    /// Damaged or unshowable things met so far (a garbage snapshot file, a bad name), each logged once.
+    pub omitted: u64,
+}
+
+/// A place that holds snapshots: one repository, one dataset, one pattern of directories.
+pub trait Source: Send + Sync {
+    /// The identity of the repository, stable over mounts and equal for every way to reach it.
+    fn id(&self) -> &str;
+
+    /// How the source is called in messages and in `/proc/mounts`: no secrets.
+    fn name(&self) -> &str;
+
+    /// The last complete list of snapshots, in no particular order. Never fetches; the same until a refresh succeeds.
+    fn snapshots(&self) -> Arc<[Snapshot]>;
+
+    /// Lists again. True when the list of snapshots changed. On failure the last complete list stays.
+    fn refresh(&self) -> BoxFuture<'_, Result<bool>>;
+
+    /// The content of `paths[path]` of a snapshot. Errors: `NotFound` when the snapshot holds no such path, `Stale` when
+    /// the snapshot left the list.
+    fn open(&self, snapshot: &SnapshotId, path: usize) -> Step<Opened>;
+
+    /// How it is doing. Never fetches.
+    fn health(&self) -> SourceHealth;
+}
+
+impl Ancestor {
+    /// What `meta` of a directory says, its ACL (if any) left out of account.
+    pub fn of(meta: &Meta) -> Self {
+        Ancestor { uid: meta.uid, gid: meta.gid, perm: meta.perm & 0o777 }
+    }
+}

@@ -162,9 +162,13 @@ mod tests {
 
     #[test]
     fn classifies_system_errors_where_they_are_born() {
-        for (code, kind) in
-            [(2, Kind::NotFound), (13, Kind::Denied), (20, Kind::NotDirectory), (116, Kind::Stale), (5, Kind::Unavailable)]
-        {
+        for (code, kind) in [
+            (2, Kind::NotFound),
+            (13, Kind::Denied),
+            (20, Kind::NotDirectory),
+            (116, Kind::Stale),
+            (5, Kind::Unavailable),
+        ] {
             assert_eq!(Error::io("x", std::io::Error::from_raw_os_error(code)).kind(), kind, "errno {code}");
         }
     }

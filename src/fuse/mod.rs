@@ -22,7 +22,12 @@ pub fn unmount(_mountpoint: &Path, _lazy: bool) -> Result<()> {
 }
 
 /// Does the handshake and serves `root` on threads of its own until the mount is gone.
-pub fn serve(_fd: OwnedFd, _root: Node, _options: Options, _runtime: tokio::runtime::Handle) -> Result<Session> {
+pub fn serve(
+    _fd: OwnedFd,
+    _root: Node,
+    _options: Options,
+    _runtime: tokio::runtime::Handle,
+) -> Result<Session> {
     todo!()
 }
 

@@ -75,11 +75,11 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_steps_chain_and_errors_stop_the_chain() {
-        let step = Step::wait(async { Ok(1) }).then(|n| Step::wait(async move { Ok(n + 1) })).map(|n| Ok(n + 1));
+        let step =
+            Step::wait(async { Ok(1) }).then(|n| Step::wait(async move { Ok(n + 1) })).map(|n| Ok(n + 1));
         assert_eq!(step.resolve().await.unwrap(), 3);
-        let failed = Step::<u8>::wait(async { Err(Error::new(Kind::Corrupt, "bad")) }).map(|_| -> Result<u8> {
-            panic!("mapped a failure")
-        });
+        let failed = Step::<u8>::wait(async { Err(Error::new(Kind::Corrupt, "bad")) })
+            .map(|_| -> Result<u8> { panic!("mapped a failure") });
         assert_eq!(failed.resolve().await.unwrap_err().kind(), Kind::Corrupt);
     }
 }

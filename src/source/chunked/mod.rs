@@ -1,5 +1,9 @@
 //! What chunk repositories share: the blob index, the loader of blobs, files made of blobs, the pool for decoding.
 
+mod id;
+
+pub use id::Id;
+
 use std::sync::Arc;
 
 use crate::cache::Budget;

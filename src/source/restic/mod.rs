@@ -1,5 +1,7 @@
 //! restic and rustic repositories, versions 1 and 2.
 
+pub mod format;
+
 use std::sync::Arc;
 
 use zeroize::Zeroizing;

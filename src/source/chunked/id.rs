@@ -1,0 +1,77 @@
+//! 32-byte identifiers of packs, blobs and repository files.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Kind};
+
+/// A 32-byte id, written as 64 lowercase hexadecimal digits. What it identifies is in the name of the variable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub [u8; 32]);
+
+impl Id {
+    /// The first eight digits: enough for a person.
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(8).collect()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Id {
+    type Err = Error;
+
+    /// Exactly 64 lowercase hexadecimal digits; anything else is `Kind::Corrupt`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || {
+            Error::new(Kind::Corrupt, format!("not an id: {:?}", text.chars().take(80).collect::<String>()))
+        };
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        if text.len() != 64 {
+            return Err(wrong());
+        }
+        let mut id = [0u8; 32];
+        for (byte, pair) in id.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let [high, low] = pair else { return Err(wrong()) };
+            *byte = digit(*high).zip(digit(*low)).map(|(h, l)| h << 4 | l).ok_or_else(wrong)?;
+        }
+        Ok(Id(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes_and_refuses_everything_else() {
+        let text = "00ff0a1920c5bbe912c0cc0026aca46504d0d40de77561cedb3b170f94c1066d";
+        let id: Id = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        assert_eq!(id.short(), "00ff0a19");
+        for bad in [
+            "",
+            &text[1..],
+            &text.to_uppercase(),
+            &text.replace('f', "g"),
+            &format!("{text}0"),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(bad.parse::<Id>().unwrap_err().kind(), Kind::Corrupt, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The restic repository format: cryptography and parsing, pure functions over bytes. No I/O.

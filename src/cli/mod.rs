@@ -1,6 +1,118 @@
 //! What was typed: one file per verb.
+//!
+//! A verb is a `struct Args` (its doc comment is the help) with `run(self) -> Result<Code>`. Verbs print data to stdout;
+//! messages and logs go to stderr; an error is one line there, and decides the exit code.
+
+mod args;
+pub mod exit;
+mod mount;
+mod serve;
+mod umount;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::Result;
+use exit::Code;
+
+/// Shows every backup snapshot as ordinary directories, read-only.
+#[derive(Debug, Parser)]
+#[command(name = "backupfs", version, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Say more on stderr (repeat for more still)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Mount(mount::Args),
+    Umount(umount::Args),
+    #[command(hide = true)]
+    Serve(serve::Args),
+}
+
+impl Verb {
+    fn run(self) -> Result<Code> {
+        match self {
+            Verb::Mount(args) => args.run(),
+            Verb::Umount(args) => args.run(),
+            Verb::Serve(args) => args.run(),
+        }
+    }
+}
+
+/// The whole command line, with the exit codes in the help of every command.
+pub fn command() -> clap::Command {
+    Cli::command().after_help(exit::HELP).mut_subcommands(|verb| verb.after_help(exit::HELP))
+}
 
 /// Runs the command line and returns the exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let typed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match typed {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
+    match cli.verb.run() {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("backupfs: {}", one_line(&error));
+            Code::of(&error).into()
+        }
+    }
+}
+
+/// Prints clap's message: help and version are no errors, the rest is wrong usage.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // A closed stdout (`backupfs --help | head -1`) is no reason to complain.
+    let _ = error.print();
+    if error.use_stderr() { Code::Usage.into() } else { Code::Ok.into() }
+}
+
+/// An error's whole chain on one line; line breaks and control characters of names are escaped.
+fn one_line(error: &crate::error::Error) -> String {
+    let mut line = String::new();
+    let mut push = |text: &str| {
+        for c in text.trim_end().chars() {
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        }
+    };
+    push(&error.to_string());
+    // `Display` shows the first cause already; those below it are added unless their words are there.
+    let mut cause = std::error::Error::source(error).and_then(std::error::Error::source);
+    while let Some(deeper) = cause {
+        push(&format!(": {deeper}"));
+        cause = deeper.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+
+    #[test]
+    fn command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_lists_the_exit_codes() {
+        for verb in command().get_subcommands_mut() {
+            let name = verb.get_name().to_owned();
+            assert!(verb.render_long_help().to_string().contains("Exit codes:"), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_control_characters_escaped() {
+        let error = Error::io("file \"a\nb\x1b\"", std::io::Error::other("bad")).context("mount");
+        assert_eq!(one_line(&error), "mount: file \"a\\nb\\u{1b}\": bad");
+        assert_eq!(one_line(&Error::new(Kind::Usage, "tail\n")), "tail");
+    }
 }

@@ -1,1 +1,222 @@
 //! What was typed or configured, become one validated [`Config`].
+//!
+//! Nothing here opens a repository.
+
+mod password;
+mod wire;
+
+pub use password::{Password, Secret};
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Everything a command needs to know; valid by construction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// What to open, at least one; names are unique.
+    pub sources: Vec<Source>,
+    /// How snapshots become names.
+    pub names: Names,
+    /// How often sources are listed.
+    pub refresh: Duration,
+    /// Bytes that may stay in memory of repositories' contents.
+    pub memory: u64,
+    /// How to mount.
+    pub mount: Mount,
+}
+
+/// One repository.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name in the configuration, or the last component of what `-r` said: `{member}` in templates.
+    pub name: String,
+    /// How it is called in messages and `/proc/mounts`: the configured name, or the path.
+    pub title: String,
+    /// Where it is, absolute; of a hot/cold pair the cold part.
+    #[serde(with = "wire::path")]
+    pub path: PathBuf,
+    /// The hot part of a pair.
+    #[serde(with = "wire::optional_path")]
+    pub hot: Option<PathBuf>,
+    /// Where its password comes from.
+    #[serde(skip)]
+    pub password: Password,
+    /// Key to try first.
+    pub key_hint: Option<String>,
+    /// Which of its snapshots are shown.
+    pub filter: Filter,
+    /// Template of set names.
+    pub set: Option<String>,
+    /// Owner and mode of set directories whose ancestors are not recorded.
+    pub access: Option<Access>,
+    /// Zone of snapshots that record none.
+    pub zone: Option<String>,
+}
+
+/// Which snapshots are shown: of every non-empty list at least one entry must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Host patterns.
+    pub hosts: Vec<String>,
+    /// Tag lists: `a,b` needs both.
+    pub tags: Vec<String>,
+    /// Path patterns.
+    pub paths: Vec<String>,
+}
+
+/// Who may enter a set whose ancestors are not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub perm: u16,
+}
+
+/// How snapshots become names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Names {
+    /// Zone of snapshot names.
+    pub time: TimeStyle,
+    /// `strftime` format of snapshot names.
+    pub format: String,
+    /// Rules applied to all set names, in order: regular expression and replacement.
+    pub rename: Vec<(String, String)>,
+}
+
+/// In which zone snapshot names are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeStyle {
+    /// The offset that the snapshot recorded.
+    #[default]
+    Recorded,
+    /// UTC.
+    Utc,
+    /// The zone of this machine.
+    Local,
+}
+
+/// How to mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, when the command line does not say.
+    #[serde(with = "wire::optional_path")]
+    pub mountpoint: Option<PathBuf>,
+    /// Let other users in.
+    pub allow_other: bool,
+    /// Nothing can be executed.
+    pub noexec: bool,
+    /// Which extended attributes are shown.
+    pub xattrs: Xattrs,
+    /// Who owns what is shown.
+    pub owner: Owner,
+    /// Ranges of user ids shown as others.
+    pub uids: Vec<IdRange>,
+    /// Ranges of group ids shown as others.
+    pub gids: Vec<IdRange>,
+    /// Longest wait for file data; for anything else half of it.
+    pub timeout: Duration,
+    /// Longest wait for the mount to be ready.
+    pub mount_timeout: Duration,
+    /// Where the log goes.
+    pub log: Log,
+}
+
+/// Which extended attributes are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Xattrs {
+    /// All that were recorded.
+    #[default]
+    All,
+    /// Only those of the `user.` name space.
+    User,
+    /// None.
+    None,
+}
+
+/// Who owns what is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// The recorded ids.
+    #[default]
+    Recorded,
+    /// Whoever mounted.
+    Mounter,
+    /// Root.
+    Root,
+}
+
+/// `count` ids from `recorded` are shown as those from `shown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// First recorded id.
+    pub recorded: u32,
+    /// First shown id.
+    pub shown: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// Where the log of a mount goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// A file; otherwise the journal or syslog, in the foreground stderr.
+    #[serde(with = "wire::optional_path")]
+    pub file: Option<PathBuf>,
+    /// What is worth a line.
+    pub level: Level,
+}
+
+/// What is worth a line in the log; each level includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// What failed.
+    Error,
+    /// What is damaged or odd.
+    #[default]
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// What the command line says about the backups to open.
+#[derive(Clone, Debug, Default)]
+pub struct Typed {
+    /// `-r`.
+    pub repos: Vec<OsString>,
+    /// `--repo-hot`.
+    pub hot: Option<OsString>,
+    /// `-c`.
+    pub file: Option<PathBuf>,
+    /// `--password-file`.
+    pub password_file: Option<PathBuf>,
+    /// `--password-command`.
+    pub password_command: Option<String>,
+    /// `--key-hint`.
+    pub key_hint: Option<String>,
+    /// `--host`.
+    pub hosts: Vec<String>,
+    /// `--tag`.
+    pub tags: Vec<String>,
+    /// `--path`.
+    pub paths: Vec<String>,
+    /// `-o`, each with commas in it.
+    pub options: Vec<String>,
+}
+
+/// What was typed, the configuration file and the environment, together. Errors: `Usage`, naming the argument or the
+/// line of the file.
+pub fn resolve(_typed: &Typed) -> Result<Config> {
+    todo!()
+}

@@ -1,0 +1,33 @@
+//! `backupfs mount`.
+
+use std::path::PathBuf;
+
+use super::args::Repositories;
+use super::exit::Code;
+use crate::daemon;
+use crate::error::{Error, Kind, Result};
+
+/// Mounts the backups; returns when the tree is ready
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An existing directory; may be left out when the configuration names one
+    mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    repositories: Repositories,
+    /// Stay in the foreground, with the log on stderr; Ctrl-C unmounts
+    #[arg(short, long)]
+    foreground: bool,
+}
+
+impl Args {
+    /// Checks everything, then hands over to the process that serves the mount.
+    pub fn run(self) -> Result<Code> {
+        let config = self.repositories.config()?;
+        let mountpoint = self
+            .mountpoint
+            .or_else(|| config.mount.mountpoint.clone())
+            .ok_or_else(|| Error::new(Kind::Usage, "no mountpoint given (backupfs mount MOUNTPOINT …)"))?;
+        daemon::mount(config, &mountpoint, self.foreground)?;
+        Ok(Code::Ok)
+    }
+}

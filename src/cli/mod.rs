@@ -9,11 +9,14 @@ mod mount;
 mod serve;
 mod umount;
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::config::Level;
 use crate::error::Result;
+use crate::observe::{self, Sink};
 use exit::Code;
 
 /// Shows every backup snapshot as ordinary directories, read-only.
@@ -36,9 +39,9 @@ enum Verb {
 }
 
 impl Verb {
-    fn run(self) -> Result<Code> {
+    fn run(self, level: Level) -> Result<Code> {
         match self {
-            Verb::Mount(args) => args.run(),
+            Verb::Mount(args) => args.run(level),
             Verb::Umount(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
@@ -57,13 +60,29 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),
     };
-    match cli.verb.run() {
+    // The panic's own message is on stderr already.
+    let Ok(ran) = std::panic::catch_unwind(AssertUnwindSafe(|| run(cli))) else { return Code::Internal.into() };
+    match ran {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("backupfs: {}", one_line(&error));
             Code::of(&error).into()
         }
     }
+}
+
+fn run(cli: Cli) -> Result<Code> {
+    let level = match cli.verbose {
+        0 => Level::Warn,
+        1 => Level::Info,
+        2 => Level::Debug,
+        _ => Level::Trace,
+    };
+    // The serving process sends its log where its orders say.
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        observe::start(&Sink::Stderr, level.into())?;
+    }
+    cli.verb.run(level)
 }
 
 /// Prints clap's message: help and version are no errors, the rest is wrong usage.

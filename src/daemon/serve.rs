@@ -70,7 +70,10 @@ fn start_log(orders: &Orders) -> Result<()> {
         None if orders.foreground => Sink::Stderr,
         None => Sink::System,
     };
-    observe::start(&sink, translate::level(log.level))
+    observe::start(&sink, log.level.into())?;
+    // Stderr is gone by the time most of them could happen.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+    Ok(())
 }
 
 /// Ends this process when whoever started it is gone before the tree is ready.

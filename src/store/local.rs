@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use super::key::{check_key, check_prefix, check_range};
 use super::{ObjectInfo, ObjectStore};
 use crate::error::{Error, Kind, Result};
+use crate::observe::metrics;
 
 /// Blocking calls of one store at a time: enough to keep a disk array or a file server busy.
 const CALLS: usize = 16;
@@ -78,6 +79,7 @@ impl ObjectStore for Local {
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
+        metrics::STORE_LISTS.add(1);
         let prefix = prefix.to_owned();
         self.blocking(move |root| list(root, prefix))
     }
@@ -159,6 +161,8 @@ fn read_exact(file: &File, key: &str, offset: u64, length: u64) -> Result<Bytes>
         }
     }
     bytes.truncate(wanted);
+    metrics::STORE_READS.add(1);
+    metrics::STORE_BYTES.add(length);
     Ok(bytes.into())
 }
 

@@ -22,6 +22,9 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+/// Targets of our own events. Libraries get a line for a warning or worse, whatever the level.
+const OURS: &str = "backupfs";
+
 /// What is in force; `None` before the first start.
 static LOG: RwLock<Option<Log>> = RwLock::new(None);
 
@@ -60,7 +63,8 @@ struct Lines;
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let log = LOG.read().unwrap_or_else(PoisonError::into_inner);
-        log.as_ref().is_some_and(|log| *metadata.level() <= log.level)
+        let least = if metadata.target().starts_with(OURS) { Level::TRACE } else { Level::WARN };
+        log.as_ref().is_some_and(|log| *metadata.level() <= log.level.min(least))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -104,7 +108,8 @@ mod tests {
         tracing::info!("probe");
         tracing::debug!("probe: not worth a line");
         start(LogTarget::File(second.clone()), Level::DEBUG).unwrap();
-        tracing::debug!(target: "room", "probe: worth it now");
+        tracing::debug!(target: "backupfs::room", "probe: worth it now");
+        tracing::info!(target: "library", "probe: chatter");
         tracing::error!("probe: {}", "é".repeat(5000));
         assert!(start(LogTarget::File("/nowhere/log".into()), Level::ERROR).is_err());
         tracing::info!("probe: still here");
@@ -114,7 +119,7 @@ mod tests {
             format!("warning: probe: damaged {escaped} name={escaped} pack=ab12 offset=7 odd=\"{escaped}\"");
         assert_eq!(lines(&first), [expected, "info: probe".to_owned()]);
         let second = lines(&second);
-        assert_eq!(second[0], "debug: room: probe: worth it now");
+        assert_eq!(second[0], "debug: backupfs::room: probe: worth it now");
         assert!(second[1].len() < 4200 && second[1].ends_with("é…"));
         assert_eq!(second[2], "info: probe: still here");
         assert_eq!(second.len(), 3);

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::line::word;
 use super::logging::LogTarget;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 const NAME: &str = "backupfs";
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -36,7 +36,8 @@ impl Sink {
             LogTarget::Stderr => Ok(Sink::Stderr),
             LogTarget::File(path) => {
                 let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-                file.map(Sink::File).map_err(|e| Error::io(format!("log file {}", path.display()), e))
+                file.map(Sink::File)
+                    .map_err(|e| Error::io(format!("log file {}", path.display()), e).with_kind(Kind::Usage))
             }
             LogTarget::System => Self::system(JOURNAL, SYSLOG).map_err(|e| Error::io("log socket", e)),
         }
@@ -155,6 +156,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_opened_is_an_error_that_names_it() {
         let error = Sink::open(&LogTarget::File("/nowhere/log".into())).err().unwrap();
+        assert_eq!(error.kind(), Kind::Usage);
         assert!(error.to_string().contains("/nowhere/log"));
     }
 }

@@ -319,7 +319,7 @@ mod tests {
         assert!(abandoned.await.unwrap_err().is_cancelled());
         assert_eq!(store.calls.available_permits(), CALLS - 1);
         release.send(()).unwrap();
-        let all = store.calls.acquire_many(CALLS as u32).await.unwrap();
+        let all = store.calls.acquire_many(u32::try_from(CALLS).unwrap()).await.unwrap();
         drop(all);
         assert_eq!(store.get("data/00/x").await.unwrap().len(), 10);
     }

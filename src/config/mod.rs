@@ -16,7 +16,7 @@ mod password;
 mod resolve;
 mod source;
 mod values;
-mod wire;
+pub mod wire;
 
 pub use password::{Password, Secret};
 

@@ -15,8 +15,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Level;
-use crate::error::Result;
-use crate::observe::{self, Sink};
+use crate::error::{Error, Result};
+use crate::observe::logging::{self, LogTarget};
+use crate::observe::printable;
 use exit::Code;
 
 /// Shows every backup snapshot as ordinary directories, read-only.
@@ -61,7 +62,9 @@ pub fn main() -> ExitCode {
         Err(error) => return misunderstood(&error),
     };
     // The panic's own message is on stderr already.
-    let Ok(ran) = std::panic::catch_unwind(AssertUnwindSafe(|| run(cli))) else { return Code::Internal.into() };
+    let Ok(ran) = std::panic::catch_unwind(AssertUnwindSafe(|| run(cli))) else {
+        return Code::Internal.into();
+    };
     match ran {
         Ok(code) => code.into(),
         Err(error) => {
@@ -80,7 +83,7 @@ fn run(cli: Cli) -> Result<Code> {
     };
     // The serving process sends its log where its orders say.
     if !matches!(cli.verb, Verb::Serve(_)) {
-        observe::start(&Sink::Stderr, level.into())?;
+        logging::start(LogTarget::Stderr, level.into())?;
     }
     cli.verb.run(level)
 }
@@ -92,28 +95,22 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { Code::Usage.into() } else { Code::Ok.into() }
 }
 
-/// An error's whole chain on one line; line breaks and control characters of names are escaped.
-fn one_line(error: &crate::error::Error) -> String {
-    let mut line = String::new();
-    let mut push = |text: &str| {
-        for c in text.trim_end().chars() {
-            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-        }
-    };
-    push(&error.to_string());
-    // `Display` shows the first cause already; those below it are added unless their words are there.
+/// An error's whole chain on one line; names in it cannot break the line or colour the terminal.
+fn one_line(error: &Error) -> String {
+    let mut line = error.to_string();
+    // `Display` shows the first cause already.
     let mut cause = std::error::Error::source(error).and_then(std::error::Error::source);
     while let Some(deeper) = cause {
-        push(&format!(": {deeper}"));
+        line = format!("{line}: {deeper}");
         cause = deeper.source();
     }
-    line
+    printable(line.trim_end()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, Kind};
+    use crate::error::Kind;
 
     #[test]
     fn command_line_is_consistent() {

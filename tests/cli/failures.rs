@@ -116,30 +116,23 @@ fn several_repositories_of_which_one_fails() {
 #[test]
 fn a_mount_that_does_not_get_ready_in_time() {
     let mountpoint = Mountpoint::new();
-    let repository = copy(&mountpoint);
-    let says = {
-        // Whoever opens the config waits for a writer that never comes.
-        fs::remove_file(repository.join("keys").read_dir().unwrap().next().unwrap().unwrap().path()).unwrap();
-        let pipe = repository.join("keys").join("0".repeat(64));
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        fails(&mountpoint, mount_of(&repository).args(["-o", "mount-timeout=1s"]), 32)
-    };
-    assert!(says.contains("mount-timeout") || says.contains("key"), "{says}");
+    let log = mountpoint.beside("log");
+    assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
+    // The server waits for its log, which nobody reads.
+    let options = format!("mount-timeout=1s,log={}", log.display());
+    let says = fails(&mountpoint, fixture().command("mount").args(["-o", &options]), 32);
+    assert!(says.contains("not ready within 1 s (mount-timeout)"), "{says}");
 }
 
 #[test]
 fn whoever_mounts_is_killed_before_the_tree_is_ready() {
     let mountpoint = Mountpoint::new();
-    let file = mountpoint.beside("orders");
-    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
-    // The server waits for its log file, which nobody reads.
+    let log = mountpoint.beside("log");
+    assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
     let mut command = fixture().command("mount");
-    command.arg(mountpoint.path()).args(["-o", &format!("log={}", file.display())]);
+    command.arg(mountpoint.path()).args(["-o", &format!("log={}", log.display())]);
     let parent = Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
     wait_for("the server to start", || !mountpoint.servers().is_empty());
     signal(parent.0.id(), "KILL");
-    drop(parent);
-    // Somebody opens the log at last: the server goes on, and notices.
-    let _reader = fs::File::options().read(true).write(true).open(&file).unwrap();
     mountpoint.wait_until_gone();
 }

@@ -71,13 +71,18 @@ fn a_mistake_in_the_configuration_names_its_line() {
     let file = mountpoint.beside("config.toml");
     fs::write(&file, "refresh = \"5s\"\nalow_other = true\n[[source]]\nurl = \"/srv/x\"\n").unwrap();
     let says = message(backupfs().arg("mount").arg(mountpoint.path()).arg("-c").arg(&file), 1);
-    assert!(says.contains("config.toml:2: unknown key \"alow_other\"; did you mean \"allow_other\"?"), "{says}");
+    assert!(
+        says.contains("config.toml:2: unknown key \"alow_other\"; did you mean \"allow_other\"?"),
+        "{says}"
+    );
 }
 
 #[test]
 fn later_kinds_of_repository_are_refused_without_their_secrets() {
     let mountpoint = Mountpoint::new();
-    for url in ["s3:https://s3.example.org/b", "rest:https://user:hunter2@host/", "sftp:host:/x", "kopia:/srv/k"] {
+    for url in
+        ["s3:https://s3.example.org/b", "rest:https://user:hunter2@host/", "sftp:host:/x", "kopia:/srv/k"]
+    {
         let says = message(backupfs().arg("mount").arg(mountpoint.path()).args(["-r", url]), 32);
         assert!(says.contains("not supported by this version") && !says.contains("hunter2"), "{says}");
     }

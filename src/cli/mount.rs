@@ -27,7 +27,9 @@ impl Args {
             .mountpoint
             .or_else(|| config.mount.mountpoint.clone())
             .ok_or_else(|| Error::new(Kind::Usage, "no mountpoint given (backupfs mount MOUNTPOINT …)"))?;
-        daemon::mount(config, &mountpoint, self.foreground)?;
+        for note in daemon::mount(config, &mountpoint, self.foreground)? {
+            eprintln!("backupfs: {note}");
+        }
         Ok(Code::Ok)
     }
 }

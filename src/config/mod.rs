@@ -1,9 +1,22 @@
 //! What was typed or configured, become one validated [`Config`].
 //!
-//! Nothing here opens a repository.
+//! `-o` ([`options`]) and the TOML file ([`file`]) become the same entries ([`given`]); the tables in [`general`] and
+//! [`source`] say what each key means; [`resolve`] puts them together with the arguments and the environment. Nothing
+//! here opens a repository, and nothing but [`password`] touches a secret.
 
+mod accounts;
+mod command;
+mod file;
+mod general;
+mod given;
+mod location;
+mod nearest;
+mod options;
 mod password;
-mod wire;
+mod resolve;
+mod source;
+mod values;
+pub mod wire;
 
 pub use password::{Password, Secret};
 
@@ -217,6 +230,6 @@ pub struct Typed {
 
 /// What was typed, the configuration file and the environment, together. Errors: `Usage`, naming the argument or the
 /// line of the file.
-pub fn resolve(_typed: &Typed) -> Result<Config> {
-    todo!()
+pub fn resolve(typed: &Typed) -> Result<Config> {
+    resolve::resolve(typed, &resolve::Surroundings::of_process()?)
 }

@@ -1,5 +1,12 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
+mod key;
+mod local;
+mod memory;
+
+pub use local::Local;
+pub use memory::Memory;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 

@@ -1,0 +1,253 @@
+//! The table of options: what `-o` and the top of the configuration file may say.
+
+use std::time::Duration;
+
+use super::given::{Entry, Key, apply};
+use super::source::Draft;
+use super::{Filter, Level, Log, Mount, Names, Owner, TimeStyle, Xattrs, source, values};
+use crate::error::Result;
+
+/// Everything but the command line's own choice of repositories.
+pub struct General {
+    pub sources: Vec<Draft>,
+    /// For sources that have none of their own.
+    pub filter: Filter,
+    pub names: Names,
+    pub refresh: Duration,
+    pub memory: u64,
+    pub mount: Mount,
+}
+
+impl Default for General {
+    fn default() -> Self {
+        General {
+            sources: Vec::new(),
+            filter: Filter::default(),
+            names: Names { time: TimeStyle::Recorded, format: "%Y%m%d_%H%M%S".into(), rename: Vec::new() },
+            refresh: Duration::from_secs(60),
+            memory: 128 << 20,
+            mount: Mount {
+                mountpoint: None,
+                allow_other: false,
+                noexec: false,
+                xattrs: Xattrs::All,
+                owner: Owner::Recorded,
+                uids: Vec::new(),
+                gids: Vec::new(),
+                timeout: Duration::from_secs(60),
+                mount_timeout: Duration::from_secs(60),
+                log: Log::default(),
+            },
+        }
+    }
+}
+
+/// Less memory than this could not hold the largest blob and what surrounds it.
+const LEAST_MEMORY: u64 = 16 << 20;
+
+/// The table; docs/options.md explains each.
+pub const KEYS: &[Key<General>] = &[
+    Key { name: "allow_other", set: |g, e| Ok(g.mount.allow_other = e.flag()?) },
+    Key { name: "host", set: |g, e| Ok(g.filter.hosts = e.list()?) },
+    Key { name: "idmap", set: idmap },
+    Key { name: "log", set: |g, e| Ok(g.mount.log.file = Some(e.absolute_path()?)) },
+    Key { name: "log-level", set: |g, e| Ok(g.mount.log.level = e.choice(LEVELS)?) },
+    Key { name: "memory", set: memory },
+    Key { name: "mount-timeout", set: |g, e| Ok(g.mount.mount_timeout = e.duration()?) },
+    Key { name: "mountpoint", set: |g, e| Ok(g.mount.mountpoint = Some(e.absolute_path()?)) },
+    Key { name: "noexec", set: |g, e| Ok(g.mount.noexec = e.flag()?) },
+    Key {
+        name: "noxattr",
+        set: |g, e| Ok(g.mount.xattrs = if e.flag()? { Xattrs::None } else { Xattrs::All }),
+    },
+    Key { name: "owner", set: |g, e| Ok(g.mount.owner = e.choice(OWNERS)?) },
+    Key { name: "path", set: |g, e| Ok(g.filter.paths = e.list()?) },
+    Key { name: "refresh", set: |g, e| Ok(g.refresh = e.duration()?) },
+    Key { name: "rename", set: renames },
+    Key { name: "source", set: sources },
+    Key { name: "tag", set: |g, e| Ok(g.filter.tags = e.list()?) },
+    Key { name: "time", set: |g, e| Ok(g.names.time = e.choice(TIMES)?) },
+    Key { name: "time-format", set: time_format },
+    Key { name: "timeout", set: |g, e| Ok(g.mount.timeout = e.duration()?) },
+    Key { name: "xattrs", set: |g, e| Ok(g.mount.xattrs = e.choice(XATTRS)?) },
+];
+
+const LEVELS: &[(&str, Level)] = &[
+    ("error", Level::Error),
+    ("warn", Level::Warn),
+    ("info", Level::Info),
+    ("debug", Level::Debug),
+    ("trace", Level::Trace),
+];
+const OWNERS: &[(&str, Owner)] =
+    &[("recorded", Owner::Recorded), ("mounter", Owner::Mounter), ("root", Owner::Root)];
+const TIMES: &[(&str, TimeStyle)] =
+    &[("recorded", TimeStyle::Recorded), ("utc", TimeStyle::Utc), ("local", TimeStyle::Local)];
+const XATTRS: &[(&str, Xattrs)] = &[("all", Xattrs::All), ("user", Xattrs::User), ("none", Xattrs::None)];
+
+fn memory(general: &mut General, entry: &Entry) -> Result<()> {
+    general.memory = entry.size()?;
+    if general.memory < LEAST_MEMORY { Err(entry.wrong("must be 16M or more")) } else { Ok(()) }
+}
+
+fn idmap(general: &mut General, entry: &Entry) -> Result<()> {
+    general.mount.uids.clear();
+    general.mount.gids.clear();
+    for text in entry.list()?.iter().flat_map(|text| text.split([' ', '+'])).filter(|text| !text.is_empty()) {
+        let (users, groups, range) = values::id_range(text).ok_or_else(|| {
+            entry.wrong(format_args!(
+                "\"{text}\" must be u:RECORDED:SHOWN[:COUNT], or g: for groups, or b: for both"
+            ))
+        })?;
+        general.mount.uids.extend(users.then_some(range));
+        general.mount.gids.extend(groups.then_some(range));
+    }
+    Ok(())
+}
+
+fn time_format(general: &mut General, entry: &Entry) -> Result<()> {
+    let format = entry.text()?;
+    let example = jiff::fmt::strtime::format(format, &jiff::Zoned::default())
+        .map_err(|why| entry.wrong(format_args!("\"{format}\": {why}")))?;
+    if example.contains('/') || example.contains("@+") || example.starts_with('.') || example.len() > 200 {
+        return Err(
+            entry.wrong(format_args!("\"{format}\" makes \"{example}\", which is no name for a directory"))
+        );
+    }
+    general.names.format = format.to_owned();
+    Ok(())
+}
+
+fn sources(general: &mut General, entry: &Entry) -> Result<()> {
+    for table in entry.tables()? {
+        general.sources.push(source::draft(entry, table)?);
+    }
+    Ok(())
+}
+
+/// A rule as it is being read.
+#[derive(Default)]
+struct Rule {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+const RULE_KEYS: &[Key<Rule>] = &[
+    Key { name: "from", set: |rule, e| pattern(e).map(|from| rule.from = Some(from)) },
+    Key { name: "to", set: |rule, e| Ok(rule.to = Some(e.text()?.to_owned())) },
+];
+
+fn pattern(entry: &Entry) -> Result<String> {
+    let pattern = entry.text()?;
+    match regex::bytes::Regex::new(pattern) {
+        Ok(_) => Ok(pattern.to_owned()),
+        Err(why) => {
+            let why = why.to_string();
+            Err(entry.wrong(why.lines().last().unwrap_or("is no regular expression").trim()))
+        }
+    }
+}
+
+fn renames(general: &mut General, entry: &Entry) -> Result<()> {
+    for table in entry.tables()? {
+        let mut rule = Rule::default();
+        apply(RULE_KEYS, &mut rule, table)?;
+        let (Some(from), Some(to)) = (rule.from, rule.to) else {
+            return Err(entry.wrong("needs both from and to"));
+        };
+        general.names.rename.push((from, to));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::super::{IdRange, file, options};
+    use super::*;
+
+    fn typed(text: &str) -> Result<General> {
+        let mut general = General::default();
+        apply(KEYS, &mut general, &options::entries(text)?)?;
+        Ok(general)
+    }
+
+    fn written(text: &str) -> Result<General> {
+        let mut general = General::default();
+        apply(KEYS, &mut general, &file::entries(Path::new("c.toml"), text)?)?;
+        Ok(general)
+    }
+
+    #[test]
+    fn every_option_does_what_it_says() {
+        let all = "allow_other,noexec,xattrs=user,owner=mounter,idmap=u:1000:2000+b:0:100000:10,timeout=2min,\
+                   mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,\
+                   host=lab*,tag=a\\,b,path=/home,mountpoint=/mnt/b";
+        let general = typed(all).unwrap();
+        let mount = &general.mount;
+        assert!(mount.allow_other && mount.noexec);
+        assert_eq!((mount.xattrs, mount.owner), (Xattrs::User, Owner::Mounter));
+        let range = |recorded, shown, count| IdRange { recorded, shown, count };
+        assert_eq!(mount.uids, [range(1000, 2000, 1), range(0, 100_000, 10)]);
+        assert_eq!(mount.gids, [range(0, 100_000, 10)]);
+        assert_eq!(mount.timeout, Duration::from_secs(120));
+        assert_eq!(mount.mount_timeout, Duration::from_secs(5));
+        assert_eq!((general.memory, general.refresh), (48 << 20, Duration::from_secs(10)));
+        assert_eq!((general.names.time, general.names.format.as_str()), (TimeStyle::Utc, "%F"));
+        assert_eq!(mount.log, Log { file: Some(PathBuf::from("/var/log/b")), level: Level::Debug });
+        assert_eq!(mount.mountpoint.as_deref(), Some(Path::new("/mnt/b")));
+        assert_eq!(general.filter.hosts, ["lab*"]);
+        assert_eq!(general.filter.tags, ["a,b"]);
+        assert_eq!(general.filter.paths, ["/home"]);
+    }
+
+    #[test]
+    fn the_last_word_wins() {
+        assert_eq!(typed("noxattr,xattrs=user").unwrap().mount.xattrs, Xattrs::User);
+        assert_eq!(typed("xattrs=user,noxattr").unwrap().mount.xattrs, Xattrs::None);
+        assert!(!typed("allow_other,allow_other=false").unwrap().mount.allow_other);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (options, says) in [
+            ("memory=1M", "-o: memory: must be 16M or more"),
+            ("owner=me", "-o: owner: \"me\" is not one of recorded, mounter, root"),
+            ("time-format=%Y/%m", "no name for a directory"),
+            ("time-format=%Y%", "-o: time-format: "),
+            ("idmap=u:1", "-o: idmap: \"u:1\" must be"),
+            ("log=relative", "absolute path"),
+            ("source=/x", "belongs into a configuration file"),
+            ("password=x", "does not belong here"),
+            ("remount", "unknown option \"remount\""),
+        ] {
+            let error = typed(options).err().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_file_says_the_same_in_its_own_types() {
+        let general = written(
+            "allow-other = true\nmemory = 67108864\nrefresh = 5\nidmap = [\"u:1:2\", \"g:3:4\"]\nnoxattr = true\n\
+             [[rename]]\nfrom = '^lab(\\d+)'\nto = 'node$1'\n",
+        )
+        .unwrap();
+        assert!(general.mount.allow_other);
+        assert_eq!((general.memory, general.refresh), (64 << 20, Duration::from_secs(5)));
+        assert_eq!((general.mount.uids.len(), general.mount.gids.len()), (1, 1));
+        assert_eq!(general.mount.xattrs, Xattrs::None);
+        assert_eq!(general.names.rename, [("^lab(\\d+)".to_owned(), "node$1".to_owned())]);
+    }
+
+    #[test]
+    fn rules_are_checked_where_they_are_written() {
+        let error = written("[[rename]]\nfrom = '('\nto = 'x'\n").err().unwrap().to_string();
+        assert!(error.starts_with("c.toml:2: from: error: unclosed group"), "{error}");
+        let error = written("\n[[rename]]\nfrom = 'a'\n").err().unwrap().to_string();
+        assert_eq!(error, "c.toml:2: rename: needs both from and to");
+        let error = written("[[rename]]\nfrm = 'a'\n").err().unwrap().to_string();
+        assert_eq!(error, "c.toml:2: unknown key \"frm\"; did you mean \"from\"?");
+    }
+}

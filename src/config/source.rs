@@ -1,0 +1,201 @@
+//! One repository as the configuration file's `[[source]]` or a `-r` describes it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::given::{Entry, Key, apply};
+use super::password::{Origin, Password};
+use super::{Access, Filter, Source, accounts, location};
+use crate::error::{Error, Kind, Result};
+
+/// A source while it is being read: nothing is checked together yet.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    pub name: Option<String>,
+    pub url: Option<OsString>,
+    pub hot: Option<OsString>,
+    pub password_file: Option<PathBuf>,
+    pub password_command: Option<String>,
+    pub key_hint: Option<String>,
+    pub filter: Filter,
+    pub set: Option<String>,
+    pub access: Option<Access>,
+    pub zone: Option<String>,
+    /// Where it was said.
+    pub place: String,
+}
+
+const KEYS: &[Key<Draft>] = &[
+    Key { name: "access", set: access },
+    Key { name: "host", set: |d, e| Ok(d.filter.hosts = e.list()?) },
+    Key { name: "key-hint", set: |d, e| Ok(d.key_hint = Some(e.text()?.to_owned())) },
+    Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
+    Key { name: "name", set: |d, e| Ok(d.name = Some(name(e)?)) },
+    Key { name: "password-command", set: |d, e| Ok(d.password_command = Some(e.text()?.to_owned())) },
+    Key { name: "password-file", set: |d, e| Ok(d.password_file = Some(e.absolute_path()?)) },
+    Key { name: "path", set: |d, e| Ok(d.filter.paths = e.list()?) },
+    Key { name: "repo-hot", set: |d, e| Ok(d.hot = Some(e.text()?.into())) },
+    Key { name: "set", set: |d, e| Ok(d.set = Some(e.text()?.to_owned())) },
+    Key { name: "tag", set: |d, e| Ok(d.filter.tags = e.list()?) },
+    Key { name: "url", set: |d, e| Ok(d.url = Some(e.text()?.into())) },
+    Key { name: "zone", set: |d, e| Ok(d.zone = Some(e.text()?.to_owned())) },
+];
+
+/// Names of the root directory that a source must not take.
+const RESERVED: &[&str] = &["current", "at", "latest", ".backupfs", ".", ".."];
+
+/// Reads one `[[source]]`.
+pub fn draft(header: &Entry, table: &[Entry]) -> Result<Draft> {
+    let place = table.first().map_or(&header.place, |entry| &entry.place).clone();
+    let mut draft = Draft { place, ..Draft::default() };
+    apply(KEYS, &mut draft, table)?;
+    if draft.password_file.is_some() && draft.password_command.is_some() {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{}: source: password-file and password-command exclude each other", draft.place),
+        ));
+    }
+    Ok(draft)
+}
+
+fn name(entry: &Entry) -> Result<String> {
+    let name = entry.text()?;
+    if RESERVED.contains(&name) || name.contains(['/', '\0']) || name.contains("@+") {
+        return Err(entry.wrong(format_args!("\"{name}\" is reserved, or holds / or @+")));
+    }
+    Ok(name.to_owned())
+}
+
+/// Owner and mode as they are being read.
+#[derive(Default)]
+struct AccessDraft {
+    uid: u32,
+    gid: u32,
+    perm: Option<u16>,
+}
+
+const ACCESS_KEYS: &[Key<AccessDraft>] = &[
+    Key {
+        name: "group",
+        set: |a, e| Ok(a.gid = accounts::group(e.text()?).ok_or_else(|| e.wrong("no such group"))?),
+    },
+    Key { name: "mode", set: |a, e| Ok(a.perm = Some(mode(e)?)) },
+    Key {
+        name: "user",
+        set: |a, e| Ok(a.uid = accounts::user(e.text()?).ok_or_else(|| e.wrong("no such user"))?),
+    },
+];
+
+fn access(draft: &mut Draft, entry: &Entry) -> Result<()> {
+    let mut access = AccessDraft::default();
+    apply(ACCESS_KEYS, &mut access, entry.table()?)?;
+    let AccessDraft { uid, gid, perm } = access;
+    draft.access = Some(Access { uid, gid, perm: perm.unwrap_or(0o700) });
+    Ok(())
+}
+
+/// Only as text: whether a bare 750 was meant to be octal is anyone's guess.
+fn mode(entry: &Entry) -> Result<u16> {
+    let mode = u16::from_str_radix(entry.text()?, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| entry.wrong("must be permissions such as \"0750\""))
+}
+
+impl Draft {
+    /// The source, with relative locations counted from `base`. `typed` sources came with `-r`.
+    pub fn finish(self, base: &Path, typed: bool) -> Result<Source> {
+        let at = |error: Error| error.context(self.place.clone());
+        let Some(url) = &self.url else {
+            return Err(at(Error::new(Kind::Usage, "source: needs a url (the path of a repository)")));
+        };
+        let path = location::parse(url, base).map_err(at)?;
+        let hot = self.hot.as_ref().map(|hot| location::parse(hot, base)).transpose().map_err(at)?;
+        let title = self.name.clone().unwrap_or_else(|| path.display().to_string());
+        let name = self.name.unwrap_or_else(|| {
+            path.file_name().map_or_else(|| "root".to_owned(), |last| last.to_string_lossy().into_owned())
+        });
+        let origin = match (self.password_command, self.password_file) {
+            (Some(command), _) => Origin::Command(command),
+            (None, Some(file)) => Origin::File(file),
+            (None, None) => Origin::Unsaid,
+        };
+        Ok(Source {
+            name,
+            title,
+            path,
+            hot,
+            password: Password::new(origin, typed),
+            key_hint: self.key_hint,
+            filter: self.filter,
+            set: self.set,
+            access: self.access,
+            zone: self.zone,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file;
+    use super::*;
+
+    fn read(text: &str) -> Result<Source> {
+        let entries = file::entries(Path::new("c.toml"), text)?;
+        let header = &entries[0];
+        draft(header, &header.tables()?[0])?.finish(Path::new("/etc/backupfs"), false)
+    }
+
+    #[test]
+    fn every_key_does_what_it_says() {
+        let source = read(
+            "[[source]]\nname = 'home'\nkind = 'restic'\nurl = 'repos/home'\nrepo-hot = '/fast/home'\n\
+             password-command = 'pass show x'\nkey-hint = 'ab12'\nhost = 'lab'\ntag = ['a,b', 'c']\npath = '/home'\n\
+             set = '{host}@+{path}'\naccess = { user = 'root', group = '5', mode = '0750' }\nzone = '+02:00'\n",
+        )
+        .unwrap();
+        assert_eq!((source.name.as_str(), source.title.as_str()), ("home", "home"));
+        assert_eq!(source.path, Path::new("/etc/backupfs/repos/home"));
+        assert_eq!(source.hot.as_deref(), Some(Path::new("/fast/home")));
+        assert_eq!(source.key_hint.as_deref(), Some("ab12"));
+        assert_eq!(source.filter.tags, ["a,b", "c"]);
+        assert_eq!((source.filter.hosts.len(), source.filter.paths.len()), (1, 1));
+        assert_eq!(source.access, Some(Access { uid: 0, gid: 5, perm: 0o750 }));
+        assert_eq!(source.zone.as_deref(), Some("+02:00"));
+        assert_eq!(source.set.as_deref(), Some("{host}@+{path}"));
+    }
+
+    #[test]
+    fn a_source_without_a_name_is_called_by_its_path() {
+        let source = read("[[source]]\nurl = '/srv/restic'\n").unwrap();
+        assert_eq!((source.name.as_str(), source.title.as_str()), ("restic", "/srv/restic"));
+    }
+
+    #[test]
+    fn mistakes_name_their_line() {
+        for (text, says) in [
+            ("[[source]]\nname = 'x'\n", "c.toml:2: source: needs a url"),
+            (
+                "[[source]]\nurl = '/a'\npasswrd-file = '/b'\n",
+                "c.toml:3: unknown key \"passwrd-file\"; did you mean \"password-file\"?",
+            ),
+            (
+                "[[source]]\nurl = '/a'\npassword = 'hunter2'\n",
+                "c.toml:3: password: a password does not belong here",
+            ),
+            ("[[source]]\nurl = '/a'\nname = 'a@+b'\n", "c.toml:3: name: \"a@+b\" is reserved"),
+            ("[[source]]\nurl = '/a'\nname = 'latest'\n", "c.toml:3: name: \"latest\" is reserved"),
+            ("[[source]]\nurl = '/a'\nkind = 'kopia'\n", "c.toml:3: kind: \"kopia\" is not one of restic"),
+            ("[[source]]\nurl = 's3:x/y'\n", "c.toml:2: \"s3:\" is not supported"),
+            ("[[source]]\nurl = '/a'\naccess = { mode = 750 }\n", "c.toml:3: mode: must be a text in quotes"),
+            ("[[source]]\nurl = '/a'\naccess = { mode = '0999' }\n", "c.toml:3: mode: must be permissions"),
+            ("[[source]]\nurl = '/a'\naccess = { user = 'no such one' }\n", "c.toml:3: user: no such user"),
+            (
+                "[[source]]\nurl = '/a'\npassword-file = '/b'\npassword-command = 'c'\n",
+                "c.toml:2: source: password-file and password-command exclude each other",
+            ),
+        ] {
+            let error = read(text).err().unwrap().to_string();
+            assert!(error.starts_with(says), "{error}");
+            assert!(!error.contains("hunter2"));
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
-use super::{recognise, translate};
+use super::{process, recognise, translate};
 use crate::cache::Budget;
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Kind, Result};
@@ -73,6 +73,7 @@ pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Sou
 
 /// What the restic room needs to open a source.
 fn spec(source: &config::Source) -> Result<restic::Spec> {
+    process::keep_secrets()?;
     let named = || source.title.clone();
     let store = |path: &Path| -> Result<Arc<dyn ObjectStore>> {
         recognise::restic_at(path).context(named)?;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What happened, in the few classes that a caller may act on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
     /// A complete, authenticated answer says that the name does not exist. Never used for a failure to find out.
     NotFound,

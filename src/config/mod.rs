@@ -16,7 +16,7 @@ mod password;
 mod resolve;
 mod source;
 mod values;
-mod wire;
+pub mod wire;
 
 pub use password::{Password, Secret};
 
@@ -201,6 +201,18 @@ pub enum Level {
     Debug,
     /// Everything.
     Trace,
+}
+
+impl From<Level> for tracing::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => tracing::Level::ERROR,
+            Level::Warn => tracing::Level::WARN,
+            Level::Info => tracing::Level::INFO,
+            Level::Debug => tracing::Level::DEBUG,
+            Level::Trace => tracing::Level::TRACE,
+        }
+    }
 }
 
 /// What the command line says about the backups to open.

@@ -86,6 +86,14 @@ impl Password {
         Password { origin: Origin::Known(secret), typed: true }
     }
 
+    /// The bytes of a password that was read already.
+    pub fn known_bytes(&self) -> Option<&[u8]> {
+        match &self.origin {
+            Origin::Known(secret) => Some(secret.as_bytes()),
+            _ => None,
+        }
+    }
+
     /// The password for the source called `name` (`title` in messages); may run a command or ask on the terminal.
     /// Errors: `Password` when there is none, `Denied` when a file of it is readable by others.
     pub fn read(&self, name: &str, title: &str) -> Result<Secret> {

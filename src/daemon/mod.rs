@@ -3,54 +3,42 @@
 //! [`open`] turns a configuration into a tree, for verbs that walk it without a mount; [`mount`] serves one, from a
 //! process of its own; [`unmount`] ends it.
 
-use std::path::Path;
-use std::sync::Arc;
+mod handover;
+mod holders;
+mod launch;
+mod life;
+mod mountpoint;
+mod open;
+mod ours;
+mod process;
+mod recognise;
+mod serve;
+mod signals;
+mod translate;
+mod unmount;
 
-use tokio::runtime::{Handle, Runtime};
+pub use launch::mount;
+pub use open::{Tree, open, open_sources};
+pub use ours::{Mounted, mounts};
+pub use serve::serve_handed_over;
+pub use unmount::unmount;
 
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::namespace::Namespace;
-use crate::tree::Source;
+use tokio::runtime::{Builder, Runtime};
 
-/// What was opened.
-pub struct Tree {
-    /// The directories.
-    pub namespace: Arc<Namespace>,
-    /// Every source is an immutable chunk repository.
-    pub immutable: bool,
-    /// Sources that could not be opened: title and reason.
-    pub failed: Vec<(String, Error)>,
-}
+use crate::error::{Error, Kind, Result};
 
 /// A runtime for everything that waits.
 pub fn runtime() -> Result<Runtime> {
-    todo!()
+    Builder::new_multi_thread()
+        .worker_threads(cores().clamp(2, 8))
+        .max_blocking_threads(64)
+        .thread_name("backupfs")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("cannot start threads", e).with_kind(Kind::System))
 }
 
-/// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
-/// ones are reported in [`Tree::failed`], unless all fail.
-pub fn open(_config: &Config, _runtime: &Handle) -> Result<Tree> {
-    todo!()
-}
-
-/// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
-pub fn open_sources(_config: &Config, _runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
-    todo!()
-}
-
-/// Mounts at `mountpoint` and returns when the tree is ready; in the foreground when the mount is gone.
-pub fn mount(_config: Config, _mountpoint: &Path, _foreground: bool) -> Result<()> {
-    todo!()
-}
-
-/// Serves the mount whose configuration [`mount`] hands over on stdin, until it is gone.
-pub fn serve_handed_over() -> Result<()> {
-    todo!()
-}
-
-/// Unmounts our mount at `mountpoint`; `lazy` detaches a busy one. Errors: `Unavailable` when busy, naming by whom;
-/// `Invalid` when nothing of ours is mounted there.
-pub fn unmount(_mountpoint: &Path, _lazy: bool) -> Result<()> {
-    todo!()
+/// How many threads can run at once.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,0 +1,199 @@
+//! Starts the process that serves a mount, and waits until the tree is ready.
+//!
+//! The program executes itself anew, with a clean environment, and hands over what to serve on the new process's
+//! stdin: nothing of it can be seen in arguments or environment. The line stays open until the answer has come, so each
+//! side notices when the other one dies, and nothing is left behind when it does.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::handover::{Answer, Orders};
+use super::ours;
+use super::{mountpoint, process};
+use crate::config::{Config, Password};
+use crate::error::{Context, Error, Kind, Result};
+use crate::fuse;
+
+/// Of the environment, only these reach the serving process.
+const KEPT: &[&str] = &["PATH", "TZ", "TZDIR", "RUST_BACKTRACE"];
+
+/// How long a serving process may take to clean up after itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Mounts at `mountpoint` and returns when the tree is ready, with what is worth telling, a line each. In the foreground
+/// this process becomes the serving one and returns only errors.
+pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<Vec<String>> {
+    process::keep_secrets()?;
+    let mountpoint = mountpoint::absolute(mountpoint)?;
+    let paths = config.sources.iter().flat_map(|source| [Some(&source.path), source.hot.as_ref()]);
+    mountpoint::prepare(&mountpoint, paths.flatten().map(|path| path.as_path()))?;
+    let mut notes = read_passwords(&mut config)?;
+    if rustix::process::geteuid().is_root() && !config.mount.allow_other {
+        notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
+    }
+    let orders = Orders { config, mountpoint, foreground };
+    if foreground {
+        for note in notes {
+            tracing::warn!("{note}");
+        }
+        return Err(become_server(&orders));
+    }
+    notes.extend(start_server(&orders)?);
+    Ok(notes)
+}
+
+/// Reads every password, so that prompts and files are those of whoever typed the command. Of several sources those
+/// whose password cannot be had are left out, with a note each; one alone is the error.
+fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    let mut kept = Vec::new();
+    let several = config.sources.len() > 1;
+    for mut source in std::mem::take(&mut config.sources) {
+        let ready = super::recognise::restic_at(&source.path)
+            .and_then(|()| source.password.read(&source.name, &source.title))
+            .context(|| source.title.clone());
+        match ready {
+            Ok(secret) => {
+                source.password = Password::known(secret);
+                kept.push(source);
+            }
+            Err(error) if several => notes.push(format!("left out: {error}")),
+            Err(error) => return Err(error),
+        }
+    }
+    if kept.is_empty() {
+        return Err(Error::new(
+            Kind::Unavailable,
+            format!("no repository can be opened: {}", notes.join("; ")),
+        ));
+    }
+    config.sources = kept;
+    Ok(notes)
+}
+
+/// This program, to be executed anew.
+fn this_program(orders: &Orders, stdin: OwnedFd) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("backupfs").arg("serve").arg(&orders.mountpoint).stdin(stdin);
+    command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command
+}
+
+/// Becomes the serving process, with the orders in memory that has no name. Returns only when that fails.
+fn become_server(orders: &Orders) -> Error {
+    let failed =
+        |e: std::io::Error| Error::io("cannot hand over to the serving process", e).with_kind(Kind::System);
+    let handed = || -> Result<OwnedFd> {
+        let memory = rustix::fs::memfd_create(c"orders", rustix::fs::MemfdFlags::CLOEXEC);
+        let mut memory = File::from(memory.map_err(|e| failed(e.into()))?);
+        orders.send(&mut memory)?;
+        memory.flush().and_then(|()| memory.rewind()).map_err(failed)?;
+        Ok(memory.into())
+    };
+    match handed() {
+        Ok(memory) => failed(this_program(orders, memory).exec()),
+        Err(error) => error,
+    }
+}
+
+/// Starts the serving process and waits for its answer.
+fn start_server(orders: &Orders) -> Result<Vec<String>> {
+    let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
+    let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let mut child = this_program(orders, theirs.into()).stdout(Stdio::null()).spawn().map_err(failed)?;
+    // A process that ends without reading them has a reason, which `answer` tells.
+    let _ = orders.send(&mut ours);
+    let answered = answer(&ours, orders.config.mount.mount_timeout);
+    match answered {
+        Ok(Answer::Ready(notes)) => Ok(notes),
+        Ok(Answer::Failed(kind, message)) => {
+            end(&mut child, &ours, &orders.mountpoint);
+            Err(Error::new(kind, message))
+        }
+        Err(error) => {
+            let status = end(&mut child, &ours, &orders.mountpoint);
+            Err(if error.kind() == Kind::Internal { error.context(status) } else { error })
+        }
+    }
+}
+
+/// The answer, unless it takes too long, the other process ends without one, or a signal comes.
+fn answer(line: &UnixStream, patience: Duration) -> Result<Answer> {
+    let failed = |e| Error::io("cannot wait for the serving process", e).with_kind(Kind::System);
+    let mut reader = line.try_clone().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let answer = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let reading = tokio::task::spawn_blocking(move || Answer::receive(&mut reader));
+        tokio::select! {
+            answer = reading => match answer {
+                Ok(Ok(answer)) => Ok(answer),
+                _ => Err(Error::new(Kind::Internal, "it gave no answer")),
+            },
+            () = tokio::time::sleep(patience) => Err(Error::new(
+                Kind::TimedOut,
+                format!("not mounted: not ready within {} s (mount-timeout)", patience.as_secs()),
+            )),
+            _ = tokio::signal::ctrl_c() => Err(Error::new(Kind::Interrupted, "not mounted: interrupted")),
+            _ = terminate.recv() => Err(Error::new(Kind::Interrupted, "not mounted: terminated")),
+        }
+    });
+    runtime.shutdown_background();
+    answer
+}
+
+/// Lets the serving process clean up, then makes sure that it is gone and that nothing of it is left mounted. Answers
+/// how it ended.
+fn end(child: &mut Child, line: &UnixStream, mountpoint: &Path) -> String {
+    // It takes the closed line for the end of this process. It may be gone already.
+    let _ = line.shutdown(Shutdown::Both);
+    let deadline = Instant::now() + GRACE;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            _ => {
+                let _ = child.kill();
+                break child.wait().ok();
+            }
+        }
+    };
+    if ours::is_dead(mountpoint) {
+        // What could not be cleaned up now, the next mount does.
+        let _ = fuse::unmount(mountpoint, true);
+    }
+    status.map_or_else(
+        || "the serving process".to_owned(),
+        |status| format!("the serving process ended ({status})"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_given_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert_eq!(answer(&ours, Duration::from_millis(20)).unwrap_err().kind(), Kind::TimedOut);
+        drop(theirs);
+        assert_eq!(answer(&ours, Duration::from_secs(60)).unwrap_err().kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn the_answer_arrives() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        Answer::Ready(vec!["note".into()]).send(&mut theirs).unwrap();
+        let Answer::Ready(notes) = answer(&ours, Duration::from_secs(60)).unwrap() else { panic!() };
+        assert_eq!(notes, ["note"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! From a configuration to a tree.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+
+use super::{recognise, translate};
+use crate::cache::Budget;
+use crate::config::{self, Config};
+use crate::error::{Context, Error, Kind, Result};
+use crate::namespace::Namespace;
+use crate::source::chunked::Shared;
+use crate::source::restic;
+use crate::store::{Local, ObjectStore};
+use crate::tree::Source;
+
+/// What was opened.
+pub struct Tree {
+    /// The directories.
+    pub namespace: Arc<Namespace>,
+    /// Every source is an immutable chunk repository.
+    pub immutable: bool,
+    /// Sources that could not be opened: each error names its source.
+    pub failed: Vec<Error>,
+}
+
+/// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
+/// ones are reported in [`Tree::failed`], unless all fail.
+pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
+    let mut members = Vec::new();
+    let mut failed = Vec::new();
+    for (source, opened) in config.sources.iter().zip(open_sources(config, runtime)) {
+        match opened {
+            Ok(opened) => members.push(translate::member(opened, source)),
+            Err(error) => failed.push(error),
+        }
+    }
+    if members.is_empty() {
+        return Err(all_failed(failed));
+    }
+    // The namespace may start tasks of its own.
+    let _runtime = runtime.enter();
+    let namespace = Namespace::new(members, translate::names(config))?;
+    Ok(Tree { namespace, immutable: true, failed })
+}
+
+/// The first failure, with a word about the others.
+fn all_failed(failed: Vec<Error>) -> Error {
+    let others = failed.len().saturating_sub(1);
+    let first = failed.into_iter().next().unwrap_or_else(|| Error::new(Kind::Usage, "no repository given"));
+    match others {
+        0 => first,
+        others => first.context(format!("no repository could be opened ({others} more failed)")),
+    }
+}
+
+/// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
+pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
+    let shared = Shared::new(Budget::of(config.memory));
+    // One after the other: a prompt cannot be shared.
+    let specs: Vec<_> = config.sources.iter().map(spec).collect();
+    let openings = specs.into_iter().map(|spec| {
+        let shared = shared.clone();
+        async move {
+            let opening = tokio::spawn(restic::open(spec?, shared));
+            opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
+        }
+    });
+    runtime.block_on(join_all(openings))
+}
+
+/// What the restic room needs to open a source.
+fn spec(source: &config::Source) -> Result<restic::Spec> {
+    let named = || source.title.clone();
+    let store = |path: &Path| -> Result<Arc<dyn ObjectStore>> {
+        recognise::restic_at(path).context(named)?;
+        Ok(Arc::new(Local::new(path)?))
+    };
+    let cold = store(&source.path)?;
+    let hot = source.hot.as_deref().map(&store).transpose()?;
+    let password = source.password.read(&source.name, &source.title).context(named)?;
+    Ok(restic::Spec {
+        name: source.title.clone(),
+        store: cold,
+        hot,
+        password: password.into_bytes(),
+        key_hint: source.key_hint.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_several_failures_is_told_with_the_number_of_the_others() {
+        let error = |what: &str| Error::new(Kind::Password, what);
+        assert_eq!(all_failed(vec![error("a")]).to_string(), "a");
+        let several = all_failed(vec![error("a"), error("b"), error("c")]);
+        assert_eq!(several.to_string(), "no repository could be opened (2 more failed): a");
+        assert_eq!(several.kind(), Kind::Password);
+    }
+}

@@ -1,0 +1,49 @@
+//! What a process does to itself: no core dumps, a name, leaving the terminal.
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+use crate::error::{Error, Kind, Result};
+
+/// Sees to it that no password can end in a core dump or be read by another process of the same user. To be called
+/// before any is read.
+pub fn keep_secrets() -> Result<()> {
+    let failed =
+        |e: rustix::io::Errno| Error::io("cannot forbid core dumps", e.into()).with_kind(Kind::System);
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, nothing).map_err(failed)
+}
+
+/// Calls this process `backupfs`: executed through `/proc/self/exe` it would be called `exe`.
+pub fn take_name() {
+    // A cosmetic failure is no reason to end.
+    let _ = rustix::thread::set_name(c"backupfs");
+}
+
+/// Closes what was inherited beyond stdin, stdout and stderr: somebody may be waiting for the other end of it.
+pub fn close_inherited() {
+    // SAFETY: called first thing in the process, when nothing here owns a descriptor above 2 yet.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+/// Leaves the session, the directory and the stdio of whoever started this process.
+pub fn leave() -> Result<()> {
+    let failed =
+        |e: rustix::io::Errno| Error::io("cannot go to the background", e.into()).with_kind(Kind::System);
+    // Fails for the leader of a process group, which has no terminal to lose then either.
+    let _ = rustix::process::setsid();
+    rustix::process::chdir("/").map_err(failed)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let null = null()?;
+    rustix::stdio::dup2_stdin(&null).map_err(failed)?;
+    rustix::stdio::dup2_stdout(&null).map_err(failed)?;
+    rustix::stdio::dup2_stderr(&null).map_err(failed)
+}
+
+/// `/dev/null`, for reading and writing.
+pub fn null() -> Result<OwnedFd> {
+    let file = std::fs::File::options().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from).map_err(|e| Error::io("/dev/null", e).with_kind(Kind::System))
+}

@@ -1,0 +1,128 @@
+//! The process that serves a mount, from its orders to its end.
+//!
+//! Whatever happens before the tree is ready leaves nothing mounted; after that the mount ends when the kernel lets go
+//! of it, or when a signal asks for it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use super::handover::{Answer, Orders};
+use super::life::Life;
+use super::{open, process, runtime, signals, translate};
+use crate::error::{Error, Kind, Result};
+use crate::fuse;
+use crate::observe::logging::{self, LogTarget};
+
+/// Serves the mount whose orders come on stdin, until it is gone.
+pub fn serve_handed_over() -> Result<()> {
+    process::close_inherited();
+    process::take_name();
+    process::keep_secrets()?;
+    let mut line = take_stdin()?;
+    let orders = Orders::receive(&mut line)?;
+    let life = Arc::new(Life::new(orders.mountpoint.clone()));
+    if orders.foreground {
+        start_log(&orders)?;
+        return serve(&orders, &life, |notes| {
+            for note in notes {
+                tracing::warn!("{note}");
+            }
+            tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
+            life.set_ready()
+        });
+    }
+    watch(line.try_clone().map_err(lost)?, life.clone());
+    let served = start_log(&orders).and_then(|()| {
+        serve(&orders, &life, |notes| {
+            process::leave()?;
+            life.set_ready()?;
+            Answer::Ready(notes).send(&mut line)
+        })
+    });
+    match served {
+        Err(error) if !life.is_ready() => Answer::Failed(error.kind(), error.to_string()).send(&mut line),
+        Err(error) => {
+            tracing::error!(%error, "ended");
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Stdin as a file of our own; `/dev/null` takes its place.
+fn take_stdin() -> Result<File> {
+    let line = std::io::stdin().as_fd().try_clone_to_owned().map_err(lost)?;
+    rustix::stdio::dup2_stdin(process::null()?).map_err(|e| lost(e.into()))?;
+    Ok(line.into())
+}
+
+fn lost(error: std::io::Error) -> Error {
+    Error::io("the line to whoever mounts", error).with_kind(Kind::System)
+}
+
+/// In the foreground lines go to stderr unless a file is named.
+fn start_log(orders: &Orders) -> Result<()> {
+    let log = &orders.config.mount.log;
+    let target = match &log.file {
+        Some(path) => LogTarget::File(path.clone()),
+        None if orders.foreground => LogTarget::Stderr,
+        None => LogTarget::System,
+    };
+    logging::start(target, log.level.into())?;
+    // Stderr is gone by the time most of them could happen.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+    Ok(())
+}
+
+/// Ends this process when whoever started it is gone before the tree is ready.
+fn watch(mut line: File, life: Arc<Life>) {
+    std::thread::spawn(move || {
+        // Nothing more is ever sent: any return is the end of the line.
+        let _ = line.read(&mut [0]);
+        if !life.is_ready() {
+            life.end();
+            std::process::exit(signals::INTERRUPTED);
+        }
+    });
+}
+
+/// Opens, mounts, serves. `ready` is called with what is worth telling once the tree can be walked.
+fn serve(orders: &Orders, life: &Arc<Life>, ready: impl FnOnce(Vec<String>) -> Result<()>) -> Result<()> {
+    let runtime = runtime()?;
+    let served = serve_on(&runtime, orders, life, ready);
+    life.end();
+    // Nobody waits for what may still be under way.
+    runtime.shutdown_background();
+    served
+}
+
+fn serve_on(
+    runtime: &Runtime,
+    orders: &Orders,
+    life: &Arc<Life>,
+    ready: impl FnOnce(Vec<String>) -> Result<()>,
+) -> Result<()> {
+    let hangups = signals::watch(runtime, life.clone())?;
+    let config = &orders.config;
+    let tree = open::open(config, runtime.handle())?;
+    let fd = life.mount(&translate::mount_spec(config))?;
+    let namespace = tree.namespace;
+    let usage = {
+        let namespace = namespace.clone();
+        Arc::new(move || namespace.usage())
+    };
+    let options = translate::serving(config, tree.immutable, usage);
+    let session = fuse::serve(fd, namespace.root(), options, runtime.handle().clone())?;
+    namespace.on_change(session.changes());
+    let _runtime = runtime.enter();
+    let refreshing = namespace.spawn_refresh();
+    signals::refresh_on(hangups, namespace);
+    ready(tree.failed.iter().map(|error| format!("left out: {error}")).collect())?;
+    let ended = session.wait();
+    refreshing.abort();
+    ended
+}

@@ -1,0 +1,49 @@
+//! What signals do to a mount: SIGTERM and SIGINT end it, SIGHUP looks for new snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::life::{Life, Stage};
+use crate::error::{Error, Kind, Result};
+use crate::namespace::Namespace;
+
+/// How long requests under way and open files may keep a detached mount.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// The exit code of a mount that was interrupted before it was made.
+pub const INTERRUPTED: i32 = 8;
+
+/// Ends `life` at SIGTERM or SIGINT, and the process soon after. Answers where hangups arrive, which do nothing until
+/// [`refresh_on`] is called.
+pub fn watch(runtime: &Runtime, life: Arc<Life>) -> Result<Signal> {
+    let _runtime = runtime.enter();
+    let of = |kind| signal(kind).map_err(|e| Error::io("cannot watch signals", e).with_kind(Kind::System));
+    let (mut terminate, mut interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+    let hangup = of(SignalKind::hangup())?;
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // Unmounting may wait for fusermount3.
+        if let Ok(Stage::Opening) = tokio::task::spawn_blocking(move || life.end()).await {
+            std::process::exit(INTERRUPTED);
+        }
+        // The process ends by itself when the last open file is closed; those that stay open lose it now.
+        tokio::time::sleep(DRAIN).await;
+        std::process::exit(0);
+    });
+    Ok(hangup)
+}
+
+/// Refreshes `namespace` at each hangup, on the current runtime.
+pub fn refresh_on(mut hangups: Signal, namespace: Arc<Namespace>) {
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            namespace.refresh().await;
+        }
+    });
+}

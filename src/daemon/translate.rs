@@ -1,0 +1,79 @@
+//! From the configuration's words to those of the rooms that it configures.
+
+use std::sync::Arc;
+
+use crate::config::{self, Config};
+use crate::fuse;
+use crate::namespace::{self, Member};
+use crate::tree::{Source, Usage};
+
+/// A source that was opened, with what the configuration says about how to show it.
+pub fn member(source: Arc<dyn Source>, config: &config::Source) -> Member {
+    let config::Filter { hosts, tags, paths } = config.filter.clone();
+    let access = |a: config::Access| namespace::Access { uid: a.uid, gid: a.gid, perm: a.perm };
+    Member {
+        source,
+        set: config.set.clone(),
+        member: config.name.clone(),
+        filter: namespace::Filter { hosts, tags, paths },
+        access: config.access.map(access),
+        zone: config.zone.clone(),
+    }
+}
+
+/// How snapshots are named and kept fresh.
+pub fn names(config: &Config) -> namespace::Options {
+    let rename = |(from, to): &(String, String)| namespace::Rename { from: from.clone(), to: to.clone() };
+    namespace::Options {
+        time: match config.names.time {
+            config::TimeStyle::Recorded => namespace::TimeStyle::Recorded,
+            config::TimeStyle::Utc => namespace::TimeStyle::Utc,
+            config::TimeStyle::Local => namespace::TimeStyle::Local,
+        },
+        time_format: config.names.format.clone(),
+        refresh: config.refresh,
+        shared: config.mount.allow_other,
+        rename: config.names.rename.iter().map(rename).collect(),
+    }
+}
+
+/// How the mount is made.
+pub fn mount_spec(config: &Config) -> fuse::MountSpec {
+    let source = match config.sources.as_slice() {
+        [only] => only.title.clone(),
+        _ => "backupfs".to_owned(),
+    };
+    fuse::MountSpec { source, allow_other: config.mount.allow_other, noexec: config.mount.noexec }
+}
+
+/// How the mount is served.
+pub fn serving(
+    config: &Config,
+    immutable: bool,
+    usage: Arc<dyn Fn() -> Usage + Send + Sync>,
+) -> fuse::Options {
+    let mount = &config.mount;
+    let range = |r: &config::IdRange| fuse::IdRange { recorded: r.recorded, shown: r.shown, count: r.count };
+    fuse::Options {
+        allow_other: mount.allow_other,
+        xattrs: match mount.xattrs {
+            config::Xattrs::All => fuse::XattrPolicy::All,
+            config::Xattrs::User => fuse::XattrPolicy::User,
+            config::Xattrs::None => fuse::XattrPolicy::None,
+        },
+        owner: match mount.owner {
+            config::Owner::Recorded => fuse::Owner::Recorded,
+            config::Owner::Mounter => fuse::Owner::Mounter,
+            config::Owner::Root => fuse::Owner::Root,
+        },
+        idmap: fuse::IdMap {
+            uids: mount.uids.iter().map(range).collect(),
+            gids: mount.gids.iter().map(range).collect(),
+        },
+        metadata_timeout: mount.timeout / 2,
+        data_timeout: mount.timeout,
+        threads: super::cores().clamp(1, 4),
+        immutable,
+        usage,
+    }
+}

@@ -1,0 +1,11 @@
+//! The built binary, run as a user runs it: exit codes, messages, what is mounted and what is left behind.
+//!
+//! Tests that mount need root or fusermount3, and `/dev/fuse`; where there is none they say so and pass.
+
+mod busy;
+mod failures;
+mod foreground;
+mod machine;
+mod mounting;
+mod secrets;
+mod usage;

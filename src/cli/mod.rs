@@ -41,6 +41,8 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+// There is only ever one, for a moment.
+#[allow(clippy::large_enum_variant)]
 enum Verb {
     Mount(mount::Args),
     Umount(umount::Args),

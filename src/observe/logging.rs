@@ -47,16 +47,6 @@ pub fn start(target: LogTarget, level: Level) -> Result<()> {
     if *ours { Ok(()) } else { Err(Error::new(Kind::Internal, "another log was set up before")) }
 }
 
-/// The level that as many `-v` ask for: warnings without any.
-pub fn level_of(verbose: u8) -> Level {
-    match verbose {
-        0 => Level::WARN,
-        1 => Level::INFO,
-        2 => Level::DEBUG,
-        _ => Level::TRACE,
-    }
-}
-
 /// Turns events into lines of [`LOG`].
 struct Lines;
 
@@ -123,13 +113,5 @@ mod tests {
         assert!(second[1].len() < 4200 && second[1].ends_with("é…"));
         assert_eq!(second[2], "info: probe: still here");
         assert_eq!(second.len(), 3);
-    }
-
-    #[test]
-    fn every_v_says_more() {
-        assert_eq!(
-            [0, 1, 2, 3, 9].map(level_of),
-            [Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE, Level::TRACE]
-        );
     }
 }

@@ -4,10 +4,19 @@
 //! messages and logs go to stderr; an error is one line there, and decides the exit code.
 
 mod args;
+mod browse;
+mod check;
+mod completions;
+mod demo;
 pub mod exit;
+mod ls;
 mod mount;
+mod print;
+mod progress;
 mod serve;
+mod snapshots;
 mod umount;
+mod versions;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -32,9 +41,17 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+// There is only ever one, for a moment.
+#[allow(clippy::large_enum_variant)]
 enum Verb {
     Mount(mount::Args),
     Umount(umount::Args),
+    Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Versions(versions::Args),
+    Check(check::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
     #[command(hide = true)]
     Serve(serve::Args),
 }
@@ -44,6 +61,12 @@ impl Verb {
         match self {
             Verb::Mount(args) => args.run(level),
             Verb::Umount(args) => args.run(),
+            Verb::Snapshots(args) => args.run(),
+            Verb::Ls(args) => args.run(),
+            Verb::Versions(args) => args.run(),
+            Verb::Check(args) => args.run(),
+            Verb::Demo(args) => args.run(),
+            Verb::Completions(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }

@@ -25,7 +25,8 @@ pub struct Draft {
     pub place: String,
 }
 
-const KEYS: &[Key<Draft>] = &[
+/// What `[[source]]` may say; docs/options.md explains each.
+pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: access },
     Key { name: "host", set: |d, e| Ok(d.filter.hosts = e.list()?) },
     Key { name: "key-hint", set: |d, e| Ok(d.key_hint = Some(e.text()?.to_owned())) },
@@ -68,13 +69,14 @@ fn name(entry: &Entry) -> Result<String> {
 
 /// Owner and mode as they are being read.
 #[derive(Default)]
-struct AccessDraft {
+pub struct AccessDraft {
     uid: u32,
     gid: u32,
     perm: Option<u16>,
 }
 
-const ACCESS_KEYS: &[Key<AccessDraft>] = &[
+/// What `access` may say.
+pub const ACCESS_KEYS: &[Key<AccessDraft>] = &[
     Key {
         name: "group",
         set: |a, e| Ok(a.gid = accounts::group(e.text()?).ok_or_else(|| e.wrong("no such group"))?),

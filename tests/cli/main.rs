@@ -7,5 +7,6 @@ mod failures;
 mod foreground;
 mod machine;
 mod mounting;
+mod reference;
 mod secrets;
 mod usage;

@@ -2,6 +2,9 @@
 //!
 //! Tests that mount need root or fusermount3, and `/dev/fuse`; where there is none they say so and pass.
 
+// The lints' exemption of tests knows only functions marked #[test], not what these share.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod busy;
 mod failures;
 mod foreground;

@@ -5,6 +5,7 @@
 
 mod handover;
 mod holders;
+mod late;
 mod launch;
 mod life;
 mod mountpoint;
@@ -19,6 +20,7 @@ mod unmount;
 
 pub use launch::mount;
 pub use open::{Tree, open, open_sources};
+pub use ours::{Mounted, mounts};
 pub use serve::serve_handed_over;
 pub use unmount::unmount;
 

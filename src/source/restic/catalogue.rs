@@ -268,7 +268,13 @@ impl Packs for Catalogue {
         self.index.load_full()
     }
 
-    fn read<'a>(&'a self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
+    fn read<'a>(
+        &'a self,
+        kind: BlobKind,
+        pack: &Id,
+        offset: u64,
+        length: u64,
+    ) -> BoxFuture<'a, Result<Bytes>> {
         let pack = *pack;
         Box::pin(async move { self.layout.read_pack(kind, &pack, offset, length).await })
     }

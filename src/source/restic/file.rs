@@ -45,7 +45,8 @@ impl TreeFile {
         if let Some(reader) = self.reader(parsed)? {
             return Ok(reader);
         }
-        let content = parsed.entry(self.entry).map(|entry| FileMap::new(entry.content(), &self.loader().index()));
+        let content =
+            parsed.entry(self.entry).map(|entry| FileMap::new(entry.content(), &self.loader().index()));
         let which = match content {
             Some(Err(blob)) => format!("data blob {blob} is in no index file"),
             _ => "a data blob is in no index file".into(),
@@ -140,7 +141,11 @@ impl Xattrs for EntryXattrs {
         let entry = self.entry;
         self.dir.parsed().map(move |parsed| {
             let node = parsed.entry(entry);
-            Ok(node.iter().flat_map(|node| node.xattrs()).map(|(name, _)| Bytes::copy_from_slice(name)).collect())
+            Ok(node
+                .iter()
+                .flat_map(|node| node.xattrs())
+                .map(|(name, _)| Bytes::copy_from_slice(name))
+                .collect())
         })
     }
 }

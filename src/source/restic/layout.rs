@@ -97,7 +97,13 @@ impl Layout {
     }
 
     /// Exactly `length` bytes of a pack. Takes as long as the store does.
-    pub(super) async fn read_pack(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
+    pub(super) async fn read_pack(
+        &self,
+        kind: BlobKind,
+        pack: &Id,
+        offset: u64,
+        length: u64,
+    ) -> Result<Bytes> {
         let hex = pack.to_string();
         let key = match hex.get(..2).filter(|_| !self.legacy) {
             Some(folder) => format!("data/{folder}/{hex}"),
@@ -138,9 +144,7 @@ pub(super) async fn config(store: &dyn ObjectStore) -> Result<Bytes> {
 async fn in_time<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(answer) => answer,
-        Err(_) => {
-            Err(Error::new(Kind::TimedOut, format!("{what}: no answer in {} s", PATIENCE.as_secs())))
-        }
+        Err(_) => Err(Error::new(Kind::TimedOut, format!("{what}: no answer in {} s", PATIENCE.as_secs()))),
     }
 }
 
@@ -166,11 +170,11 @@ mod tests {
     #[tokio::test]
     async fn both_layouts_are_told_apart_and_strange_names_ignored() {
         let strange = [format!("keys/{ID}-tmp-1"), "snapshots/README".into(), format!("index/sub/{ID}")];
-        for (keys, snapshots, pack) in [
-            ("keys", "snapshots", format!("data/00/{ID}")),
-            ("key", "snapshot", format!("data/{ID}")),
-        ] {
-            let files = [format!("{keys}/{ID}"), format!("{snapshots}/{ID}"), format!("index/{ID}"), pack.clone()];
+        for (keys, snapshots, pack) in
+            [("keys", "snapshots", format!("data/00/{ID}")), ("key", "snapshot", format!("data/{ID}"))]
+        {
+            let files =
+                [format!("{keys}/{ID}"), format!("{snapshots}/{ID}"), format!("index/{ID}"), pack.clone()];
             let layout = layout(&[&files[..], &strange[..]].concat()).await;
             let id: Id = ID.parse().unwrap();
             for (kind, file) in [FileKind::Key, FileKind::Snapshot, FileKind::Index].into_iter().zip(&files) {

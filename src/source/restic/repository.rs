@@ -11,7 +11,9 @@ use super::parsed::Parsed;
 use super::resolve;
 use super::view::{Place, View};
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::{BlobKind, Boarding, Directory, Flights, Id, Landing, Loader, Packs, Shared, Waiter};
+use crate::source::chunked::{
+    BlobKind, Boarding, Directory, Flights, Id, Landing, Loader, Packs, Shared, Waiter,
+};
 use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step};
 
 /// Trees larger than this are decoded one at a time.
@@ -118,7 +120,8 @@ impl Repository {
             let tree = self.tree(id, place).await?;
             let mut parts = Vec::with_capacity(tree.splices().len().min(MOST_SPLICES));
             for part in tree.splices() {
-                let too_many = || Error::new(Kind::Corrupt, format!("tree {id}: too many entries called `.`"));
+                let too_many =
+                    || Error::new(Kind::Corrupt, format!("tree {id}: too many entries called `.`"));
                 *budget = budget.checked_sub(1).ok_or_else(too_many)?;
                 parts.push(self.whole_tree(part, place, budget).await?);
             }
@@ -194,7 +197,10 @@ impl Source for Opener {
             return Step::err(Error::new(Kind::Stale, format!("{name}: snapshot {snapshot} was removed")));
         };
         let Some(recorded) = held.snapshot.paths.get(path).cloned() else {
-            return Step::err(Error::new(Kind::NotFound, format!("{name}: snapshot {snapshot} has no path {path}")));
+            return Step::err(Error::new(
+                Kind::NotFound,
+                format!("{name}: snapshot {snapshot} has no path {path}"),
+            ));
         };
         let view = View::new(Arc::clone(&self.0), Arc::clone(snapshot), path, recorded);
         Step::wait(resolve::open(view, held))

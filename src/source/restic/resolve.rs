@@ -25,7 +25,9 @@ pub(super) async fn open(view: Arc<View>, held: Arc<Held>) -> Result<Opened> {
     let name = path.components.last().map(|name| Arc::from(*name)).unwrap_or_default();
     let root = TreeDir { tree: held.tree, place: Place::root(Arc::clone(&view)) };
     for skip in 0..path.components.len() {
-        let Some(found) = walk(&root, path.components.get(skip..).unwrap_or_default()).await? else { continue };
+        let Some(found) = walk(&root, path.components.get(skip..).unwrap_or_default()).await? else {
+            continue;
+        };
         let is_whole = path.is_absolute && skip == 0;
         let ancestors = if is_whole { Ancestors::Recorded(found.ancestors) } else { Ancestors::Unknown };
         return Ok(Opened { name, node: found.node, ancestors });
@@ -97,7 +99,9 @@ impl<'a> RecordedPath<'a> {
     fn new(path: &'a [u8]) -> Self {
         let named = |component: &&[u8]| !component.is_empty() && *component != b".";
         match path {
-            [drive, b':', rest @ ..] if drive.is_ascii_alphabetic() && matches!(rest, [] | [b'\\' | b'/', ..]) => {
+            [drive, b':', rest @ ..]
+                if drive.is_ascii_alphabetic() && matches!(rest, [] | [b'\\' | b'/', ..]) =>
+            {
                 let folders = rest.split(|byte| matches!(byte, b'\\' | b'/'));
                 let drive = path.get(..1).unwrap_or_default();
                 RecordedPath {
@@ -140,15 +144,18 @@ mod tests {
             ("C:x", &["C:x"], false),
             (r"/a\b/c", &["a\\b", "c"], true),
         ] {
-            assert_eq!(split(path), (components.iter().map(|c| c.to_string()).collect(), is_absolute), "{path}");
+            assert_eq!(
+                split(path),
+                (components.iter().map(|c| c.to_string()).collect(), is_absolute),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn the_group_of_an_acl_is_its_group_entry() {
-        let entry = |tag: u16, perm: u16| {
-            [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat()
-        };
+        let entry =
+            |tag: u16, perm: u16| [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat();
         // owner rwx, named user rwx, group r--, mask rwx, others ---
         let entries = [entry(1, 7), entry(2, 7), entry(4, 4), entry(0x10, 7), entry(0x20, 0)].concat();
         let acl = [2u32.to_le_bytes().to_vec(), entries].concat();

@@ -246,8 +246,7 @@ async fn row(path: &str, node: &Node) -> Value {
     let mtime = i128::from(meta.mtime.secs) * 1_000_000_000 + i128::from(meta.mtime.nanos);
     let mtime: Value = serde_json::from_str(&mtime.to_string()).unwrap();
     let mode = format!("{:04o}", meta.perm);
-    let mut row =
-        json!({"path": path, "type": kind, "mode": mode, "mtime_ns": mtime, "uid": meta.uid, "gid": meta.gid});
+    let mut row = json!({"path": path, "type": kind, "mode": mode, "mtime_ns": mtime, "uid": meta.uid, "gid": meta.gid});
     match &node.content {
         Content::File(_) => {
             let bytes = contents(node).await.unwrap();
@@ -287,5 +286,10 @@ fn assert_same(found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Valu
     for (path, row) in expected {
         assert_eq!(found.get(path), Some(row), "{what}: {path}");
     }
-    assert_eq!(found.len(), expected.len(), "{what}: {:?}", found.keys().find(|k| !expected.contains_key(*k)));
+    assert_eq!(
+        found.len(),
+        expected.len(),
+        "{what}: {:?}",
+        found.keys().find(|k| !expected.contains_key(*k))
+    );
 }

@@ -48,8 +48,7 @@ async fn a_damaged_key_file_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hot_half_alone_is_refused_and_so_is_a_stranger_in_its_place() {
     let name = "rustic-hotcold";
-    let (cold, hot) =
-        (Watched::of(&fixture(name).join("repo")), Watched::of(&fixture(name).join("hot")));
+    let (cold, hot) = (Watched::of(&fixture(name).join("repo")), Watched::of(&fixture(name).join("hot")));
     let error = refusal(spec(name, &hot)).await;
     assert!(error.to_string().contains("repo-hot"), "{error}");
 

@@ -1,5 +1,9 @@
 //! What stays in memory: decoded blobs and parsed directories, under one budget.
 
+mod weighed;
+
+pub use weighed::Weighed;
+
 /// How much memory the caches may use, in bytes, for everything that this process keeps of repositories' contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {

@@ -4,16 +4,29 @@
 //! messages and logs go to stderr; an error is one line there, and decides the exit code.
 
 mod args;
+mod browse;
+mod check;
+mod completions;
+mod demo;
 pub mod exit;
+mod ls;
 mod mount;
+mod print;
+mod progress;
 mod serve;
+mod snapshots;
 mod umount;
+mod versions;
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::error::Result;
+use crate::config::Level;
+use crate::error::{Error, Result};
+use crate::observe::logging::{self, LogTarget};
+use crate::observe::printable;
 use exit::Code;
 
 /// Shows every backup snapshot as ordinary directories, read-only.
@@ -28,18 +41,32 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+// There is only ever one, for a moment.
+#[allow(clippy::large_enum_variant)]
 enum Verb {
     Mount(mount::Args),
     Umount(umount::Args),
+    Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Versions(versions::Args),
+    Check(check::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
     #[command(hide = true)]
     Serve(serve::Args),
 }
 
 impl Verb {
-    fn run(self) -> Result<Code> {
+    fn run(self, level: Level) -> Result<Code> {
         match self {
-            Verb::Mount(args) => args.run(),
+            Verb::Mount(args) => args.run(level),
             Verb::Umount(args) => args.run(),
+            Verb::Snapshots(args) => args.run(),
+            Verb::Ls(args) => args.run(),
+            Verb::Versions(args) => args.run(),
+            Verb::Check(args) => args.run(),
+            Verb::Demo(args) => args.run(),
+            Verb::Completions(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }
@@ -57,13 +84,31 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),
     };
-    match cli.verb.run() {
+    // The panic's own message is on stderr already.
+    let Ok(ran) = std::panic::catch_unwind(AssertUnwindSafe(|| run(cli))) else {
+        return Code::Internal.into();
+    };
+    match ran {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("backupfs: {}", one_line(&error));
             Code::of(&error).into()
         }
     }
+}
+
+fn run(cli: Cli) -> Result<Code> {
+    let level = match cli.verbose {
+        0 => Level::Warn,
+        1 => Level::Info,
+        2 => Level::Debug,
+        _ => Level::Trace,
+    };
+    // The serving process sends its log where its orders say.
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        logging::start(LogTarget::Stderr, level.into())?;
+    }
+    cli.verb.run(level)
 }
 
 /// Prints clap's message: help and version are no errors, the rest is wrong usage.
@@ -73,28 +118,22 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { Code::Usage.into() } else { Code::Ok.into() }
 }
 
-/// An error's whole chain on one line; line breaks and control characters of names are escaped.
-fn one_line(error: &crate::error::Error) -> String {
-    let mut line = String::new();
-    let mut push = |text: &str| {
-        for c in text.trim_end().chars() {
-            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-        }
-    };
-    push(&error.to_string());
-    // `Display` shows the first cause already; those below it are added unless their words are there.
+/// An error's whole chain on one line; names in it cannot break the line or colour the terminal.
+fn one_line(error: &Error) -> String {
+    let mut line = error.to_string();
+    // `Display` shows the first cause already.
     let mut cause = std::error::Error::source(error).and_then(std::error::Error::source);
     while let Some(deeper) = cause {
-        push(&format!(": {deeper}"));
+        line = format!("{line}: {deeper}");
         cause = deeper.source();
     }
-    line
+    printable(line.trim_end()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, Kind};
+    use crate::error::Kind;
 
     #[test]
     fn command_line_is_consistent() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::Repositories;
 use super::exit::Code;
+use crate::config::Level;
 use crate::daemon;
 use crate::error::{Error, Kind, Result};
 
@@ -21,8 +22,9 @@ pub struct Args {
 
 impl Args {
     /// Checks everything, then hands over to the process that serves the mount.
-    pub fn run(self) -> Result<Code> {
-        let config = self.repositories.config()?;
+    pub fn run(self, level: Level) -> Result<Code> {
+        let mut config = self.repositories.config()?;
+        config.mount.log.level = config.mount.log.level.max(level);
         let mountpoint = self
             .mountpoint
             .or_else(|| config.mount.mountpoint.clone())

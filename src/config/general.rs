@@ -47,29 +47,29 @@ const LEAST_MEMORY: u64 = 16 << 20;
 
 /// The table; docs/options.md explains each.
 pub const KEYS: &[Key<General>] = &[
-    Key { name: "allow_other", set: |g, e| Ok(g.mount.allow_other = e.flag()?) },
-    Key { name: "host", set: |g, e| Ok(g.filter.hosts = e.list()?) },
+    Key { name: "allow_other", set: |g, e| e.flag().map(|v| g.mount.allow_other = v) },
+    Key { name: "host", set: |g, e| e.list().map(|v| g.filter.hosts = v) },
     Key { name: "idmap", set: idmap },
-    Key { name: "log", set: |g, e| Ok(g.mount.log.file = Some(e.absolute_path()?)) },
-    Key { name: "log-level", set: |g, e| Ok(g.mount.log.level = e.choice(LEVELS)?) },
+    Key { name: "log", set: |g, e| e.absolute_path().map(|v| g.mount.log.file = Some(v)) },
+    Key { name: "log-level", set: |g, e| e.choice(LEVELS).map(|v| g.mount.log.level = v) },
     Key { name: "memory", set: memory },
-    Key { name: "mount-timeout", set: |g, e| Ok(g.mount.mount_timeout = e.duration()?) },
-    Key { name: "mountpoint", set: |g, e| Ok(g.mount.mountpoint = Some(e.absolute_path()?)) },
-    Key { name: "noexec", set: |g, e| Ok(g.mount.noexec = e.flag()?) },
+    Key { name: "mount-timeout", set: |g, e| e.duration().map(|v| g.mount.mount_timeout = v) },
+    Key { name: "mountpoint", set: |g, e| e.absolute_path().map(|v| g.mount.mountpoint = Some(v)) },
+    Key { name: "noexec", set: |g, e| e.flag().map(|v| g.mount.noexec = v) },
     Key {
         name: "noxattr",
-        set: |g, e| Ok(g.mount.xattrs = if e.flag()? { Xattrs::None } else { Xattrs::All }),
+        set: |g, e| e.flag().map(|v| g.mount.xattrs = if v { Xattrs::None } else { Xattrs::All }),
     },
-    Key { name: "owner", set: |g, e| Ok(g.mount.owner = e.choice(OWNERS)?) },
-    Key { name: "path", set: |g, e| Ok(g.filter.paths = e.list()?) },
-    Key { name: "refresh", set: |g, e| Ok(g.refresh = e.duration()?) },
+    Key { name: "owner", set: |g, e| e.choice(OWNERS).map(|v| g.mount.owner = v) },
+    Key { name: "path", set: |g, e| e.list().map(|v| g.filter.paths = v) },
+    Key { name: "refresh", set: |g, e| e.duration().map(|v| g.refresh = v) },
     Key { name: "rename", set: renames },
     Key { name: "source", set: sources },
-    Key { name: "tag", set: |g, e| Ok(g.filter.tags = e.list()?) },
-    Key { name: "time", set: |g, e| Ok(g.names.time = e.choice(TIMES)?) },
+    Key { name: "tag", set: |g, e| e.list().map(|v| g.filter.tags = v) },
+    Key { name: "time", set: |g, e| e.choice(TIMES).map(|v| g.names.time = v) },
     Key { name: "time-format", set: time_format },
-    Key { name: "timeout", set: |g, e| Ok(g.mount.timeout = e.duration()?) },
-    Key { name: "xattrs", set: |g, e| Ok(g.mount.xattrs = e.choice(XATTRS)?) },
+    Key { name: "timeout", set: |g, e| e.duration().map(|v| g.mount.timeout = v) },
+    Key { name: "xattrs", set: |g, e| e.choice(XATTRS).map(|v| g.mount.xattrs = v) },
 ];
 
 const LEVELS: &[(&str, Level)] = &[
@@ -134,7 +134,7 @@ struct Rule {
 
 const RULE_KEYS: &[Key<Rule>] = &[
     Key { name: "from", set: |rule, e| pattern(e).map(|from| rule.from = Some(from)) },
-    Key { name: "to", set: |rule, e| Ok(rule.to = Some(e.text()?.to_owned())) },
+    Key { name: "to", set: |rule, e| e.text().map(|v| rule.to = Some(v.to_owned())) },
 ];
 
 fn pattern(entry: &Entry) -> Result<String> {

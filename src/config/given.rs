@@ -183,8 +183,8 @@ mod tests {
     }
 
     const KEYS: &[Key<Vec<String>>] = &[
-        Key { name: "time-format", set: |seen, e| Ok(seen.push(e.text()?.into())) },
-        Key { name: "allow_other", set: |seen, e| Ok(seen.push(e.flag()?.to_string())) },
+        Key { name: "time-format", set: |seen, e| e.text().map(|v| seen.push(v.into())) },
+        Key { name: "allow_other", set: |seen, e| e.flag().map(|v| seen.push(v.to_string())) },
     ];
 
     fn applied(entries: &[Entry]) -> Result<Vec<String>> {

@@ -29,17 +29,13 @@ const ELSEWHERE: &[&str] = &[
 /// nothing of a URL, because URLs may hold passwords.
 pub fn parse(spelled: &OsStr, base: &Path) -> Result<PathBuf> {
     let bytes = spelled.as_bytes();
-    if let Some(scheme) = scheme(bytes) {
-        if ELSEWHERE.contains(&scheme)
-            || bytes.get(scheme.len()..).is_some_and(|rest| rest.starts_with(b"://"))
-        {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!(
-                    "\"{scheme}:\" is not supported by this version, which reads local restic repositories"
-                ),
-            ));
-        }
+    if let Some(scheme) = scheme(bytes)
+        && (ELSEWHERE.contains(&scheme)
+            || bytes.get(scheme.len()..).is_some_and(|rest| rest.starts_with(b"://")))
+    {
+        let says =
+            format!("\"{scheme}:\" is not supported by this version, which reads local restic repositories");
+        return Err(Error::new(Kind::Unsupported, says));
     }
     let path = ["local:", "restic:"]
         .iter()

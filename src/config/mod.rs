@@ -203,6 +203,18 @@ pub enum Level {
     Trace,
 }
 
+impl From<Level> for tracing::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => tracing::Level::ERROR,
+            Level::Warn => tracing::Level::WARN,
+            Level::Info => tracing::Level::INFO,
+            Level::Debug => tracing::Level::DEBUG,
+            Level::Trace => tracing::Level::TRACE,
+        }
+    }
+}
+
 /// What the command line says about the backups to open.
 #[derive(Clone, Debug, Default)]
 pub struct Typed {

@@ -27,18 +27,18 @@ pub struct Draft {
 
 const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: access },
-    Key { name: "host", set: |d, e| Ok(d.filter.hosts = e.list()?) },
-    Key { name: "key-hint", set: |d, e| Ok(d.key_hint = Some(e.text()?.to_owned())) },
+    Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
+    Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
-    Key { name: "name", set: |d, e| Ok(d.name = Some(name(e)?)) },
-    Key { name: "password-command", set: |d, e| Ok(d.password_command = Some(e.text()?.to_owned())) },
-    Key { name: "password-file", set: |d, e| Ok(d.password_file = Some(e.absolute_path()?)) },
-    Key { name: "path", set: |d, e| Ok(d.filter.paths = e.list()?) },
-    Key { name: "repo-hot", set: |d, e| Ok(d.hot = Some(e.text()?.into())) },
-    Key { name: "set", set: |d, e| Ok(d.set = Some(e.text()?.to_owned())) },
-    Key { name: "tag", set: |d, e| Ok(d.filter.tags = e.list()?) },
-    Key { name: "url", set: |d, e| Ok(d.url = Some(e.text()?.into())) },
-    Key { name: "zone", set: |d, e| Ok(d.zone = Some(e.text()?.to_owned())) },
+    Key { name: "name", set: |d, e| name(e).map(|v| d.name = Some(v)) },
+    Key { name: "password-command", set: |d, e| e.text().map(|v| d.password_command = Some(v.to_owned())) },
+    Key { name: "password-file", set: |d, e| e.absolute_path().map(|v| d.password_file = Some(v)) },
+    Key { name: "path", set: |d, e| e.list().map(|v| d.filter.paths = v) },
+    Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
+    Key { name: "set", set: |d, e| e.text().map(|v| d.set = Some(v.to_owned())) },
+    Key { name: "tag", set: |d, e| e.list().map(|v| d.filter.tags = v) },
+    Key { name: "url", set: |d, e| e.text().map(|v| d.url = Some(v.into())) },
+    Key { name: "zone", set: |d, e| e.text().map(|v| d.zone = Some(v.to_owned())) },
 ];
 
 /// Names of the root directory that a source must not take.
@@ -75,15 +75,9 @@ struct AccessDraft {
 }
 
 const ACCESS_KEYS: &[Key<AccessDraft>] = &[
-    Key {
-        name: "group",
-        set: |a, e| Ok(a.gid = accounts::group(e.text()?).ok_or_else(|| e.wrong("no such group"))?),
-    },
-    Key { name: "mode", set: |a, e| Ok(a.perm = Some(mode(e)?)) },
-    Key {
-        name: "user",
-        set: |a, e| Ok(a.uid = accounts::user(e.text()?).ok_or_else(|| e.wrong("no such user"))?),
-    },
+    Key { name: "group", set: |a, e| id(e, accounts::group, "no such group").map(|v| a.gid = v) },
+    Key { name: "mode", set: |a, e| mode(e).map(|v| a.perm = Some(v)) },
+    Key { name: "user", set: |a, e| id(e, accounts::user, "no such user").map(|v| a.uid = v) },
 ];
 
 fn access(draft: &mut Draft, entry: &Entry) -> Result<()> {
@@ -92,6 +86,10 @@ fn access(draft: &mut Draft, entry: &Entry) -> Result<()> {
     let AccessDraft { uid, gid, perm } = access;
     draft.access = Some(Access { uid, gid, perm: perm.unwrap_or(0o700) });
     Ok(())
+}
+
+fn id(entry: &Entry, find: fn(&str) -> Option<u32>, missing: &str) -> Result<u32> {
+    find(entry.text()?).ok_or_else(|| entry.wrong(missing))
 }
 
 /// Only as text: whether a bare 750 was meant to be octal is anyone's guess.

@@ -19,6 +19,7 @@ mod unmount;
 
 pub use launch::mount;
 pub use open::{Tree, open, open_sources};
+pub use ours::{Mounted, mounts};
 pub use serve::serve_handed_over;
 pub use unmount::unmount;
 

@@ -15,7 +15,7 @@ use super::life::Life;
 use super::{open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse;
-use crate::observe::{self, Sink};
+use crate::observe::logging::{self, LogTarget};
 
 /// Serves the mount whose orders come on stdin, until it is gone.
 pub fn serve_handed_over() -> Result<()> {
@@ -24,9 +24,9 @@ pub fn serve_handed_over() -> Result<()> {
     process::keep_secrets()?;
     let mut line = take_stdin()?;
     let orders = Orders::receive(&mut line)?;
-    start_log(&orders)?;
     let life = Arc::new(Life::new(orders.mountpoint.clone()));
     if orders.foreground {
+        start_log(&orders)?;
         return serve(&orders, &life, |notes| {
             for note in notes {
                 tracing::warn!("{note}");
@@ -36,10 +36,12 @@ pub fn serve_handed_over() -> Result<()> {
         });
     }
     watch(line.try_clone().map_err(lost)?, life.clone());
-    let served = serve(&orders, &life, |notes| {
-        process::leave()?;
-        life.set_ready()?;
-        Answer::Ready(notes).send(&mut line)
+    let served = start_log(&orders).and_then(|()| {
+        serve(&orders, &life, |notes| {
+            process::leave()?;
+            life.set_ready()?;
+            Answer::Ready(notes).send(&mut line)
+        })
     });
     match served {
         Err(error) if !life.is_ready() => Answer::Failed(error.kind(), error.to_string()).send(&mut line),
@@ -65,12 +67,15 @@ fn lost(error: std::io::Error) -> Error {
 /// In the foreground lines go to stderr unless a file is named.
 fn start_log(orders: &Orders) -> Result<()> {
     let log = &orders.config.mount.log;
-    let sink = match &log.file {
-        Some(path) => Sink::File(path.clone()),
-        None if orders.foreground => Sink::Stderr,
-        None => Sink::System,
+    let target = match &log.file {
+        Some(path) => LogTarget::File(path.clone()),
+        None if orders.foreground => LogTarget::Stderr,
+        None => LogTarget::System,
     };
-    observe::start(&sink, translate::level(log.level))
+    logging::start(target, log.level.into())?;
+    // Stderr is gone by the time most of them could happen.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+    Ok(())
 }
 
 /// Ends this process when whoever started it is gone before the tree is ready.

@@ -77,14 +77,3 @@ pub fn serving(
         usage,
     }
 }
-
-/// The least grave level that is logged.
-pub fn level(level: config::Level) -> tracing::Level {
-    match level {
-        config::Level::Error => tracing::Level::ERROR,
-        config::Level::Warn => tracing::Level::WARN,
-        config::Level::Info => tracing::Level::INFO,
-        config::Level::Debug => tracing::Level::DEBUG,
-        config::Level::Trace => tracing::Level::TRACE,
-    }
-}

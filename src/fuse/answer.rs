@@ -42,7 +42,17 @@ macro_rules! replies {
     };
 }
 
-replies!(ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyXattr);
+replies!(
+    ReplyAttr,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyXattr
+);
 
 /// Answers requests.
 #[derive(Clone)]
@@ -152,14 +162,18 @@ mod tests {
     #[test]
     fn answers_what_is_ready_on_the_callers_thread() {
         let here = std::thread::current().id();
-        let finish = move |probe: Probe, value| send(probe, if std::thread::current().id() == here { value } else { -1 });
+        let finish = move |probe: Probe, value| {
+            send(probe, if std::thread::current().id() == here { value } else { -1 })
+        };
         assert_eq!(outcome(|| Step::ok(5), finish), 5);
     }
 
     #[test]
     fn answers_what_has_to_be_waited_for_elsewhere() {
         let here = std::thread::current().id();
-        let finish = move |probe: Probe, value| send(probe, if std::thread::current().id() == here { -1 } else { value });
+        let finish = move |probe: Probe, value| {
+            send(probe, if std::thread::current().id() == here { -1 } else { value })
+        };
         assert_eq!(outcome(|| Step::wait(async { Ok(6) }), finish), 6);
     }
 

@@ -84,11 +84,7 @@ pub(super) fn kind(file_type: FileType) -> fuser::FileType {
 /// Every `i64` of seconds is a `SystemTime` on Linux; the epoch stands in should it ever not be.
 fn time(time: Time) -> SystemTime {
     let seconds = Duration::from_secs(time.secs.unsigned_abs());
-    let whole = if time.secs < 0 {
-        UNIX_EPOCH.checked_sub(seconds)
-    } else {
-        UNIX_EPOCH.checked_add(seconds)
-    };
+    let whole = if time.secs < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
     let nanos = Duration::from_nanos(u64::from(time.nanos.min(999_999_999)));
     whole.and_then(|whole| whole.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
 }

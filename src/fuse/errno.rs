@@ -35,14 +35,9 @@ mod tests {
     #[test]
     fn only_a_fact_is_enoent_and_an_outage_never_looks_like_one() {
         assert_eq!(of(Kind::NotFound), Errno::ENOENT);
-        for kind in [
-            Kind::Corrupt,
-            Kind::Unavailable,
-            Kind::Unsupported,
-            Kind::System,
-            Kind::Usage,
-            Kind::Internal,
-        ] {
+        for kind in
+            [Kind::Corrupt, Kind::Unavailable, Kind::Unsupported, Kind::System, Kind::Usage, Kind::Internal]
+        {
             assert_eq!(of(kind), Errno::EIO, "{kind:?}");
         }
     }

@@ -181,11 +181,13 @@ mod tests {
 
     #[test]
     fn refusals_say_what_to_do() {
-        let words = "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf\n";
+        let words =
+            "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf\n";
         let error = refusal(Path::new("/m"), &failed(words));
         assert_eq!(error.kind(), Kind::Denied);
         assert!(error.to_string().contains("/etc/fuse.conf"), "{error}");
-        let error = refusal(Path::new("/m"), &failed("fusermount3: failed to open /dev/fuse: Permission denied"));
+        let error =
+            refusal(Path::new("/m"), &failed("fusermount3: failed to open /dev/fuse: Permission denied"));
         assert_eq!(error.kind(), Kind::System);
         let error = refusal(Path::new("/m"), &failed(""));
         assert_eq!(error.to_string(), "/m: fusermount3 ended with exit status: 1");
@@ -202,7 +204,8 @@ mod tests {
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [file.as_fd()];
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-        rustix::net::sendmsg(&theirs, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        rustix::net::sendmsg(&theirs, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty())
+            .unwrap();
         let fd = receive(ours.as_fd()).unwrap().unwrap();
         assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
         let (ours, theirs) = pair().unwrap();

@@ -55,7 +55,9 @@ impl Origin {
     /// The directory that it was last found in.
     fn parent(&self) -> u64 {
         match self {
-            Origin::Listed { parent, .. } | Origin::Named { parent, .. } | Origin::Held { parent, .. } => *parent,
+            Origin::Listed { parent, .. } | Origin::Named { parent, .. } | Origin::Held { parent, .. } => {
+                *parent
+            }
         }
     }
 }
@@ -273,8 +275,7 @@ fn hopped(low: u64, hops: u8) -> u64 {
 }
 
 fn identity(ino: u64, entry: &Entry) -> u128 {
-    let low =
-        if ino == ROOT { entry.at } else { ino.wrapping_sub(HOP.wrapping_mul(u64::from(entry.hops))) };
+    let low = if ino == ROOT { entry.at } else { ino.wrapping_sub(HOP.wrapping_mul(u64::from(entry.hops))) };
     u128::from(entry.high) << 64 | u128::from(low)
 }
 

@@ -59,7 +59,9 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
             Errno::BUSY => busy(mountpoint),
             Errno::INVAL => Error::new(Kind::Invalid, format!("{what}: not mounted")),
             Errno::NOENT => Error::new(Kind::Invalid, format!("{what}: no such directory")),
-            Errno::PERM => Error::caused_by(Kind::Denied, format!("{what}: unmounting is not allowed"), errno),
+            Errno::PERM => {
+                Error::caused_by(Kind::Denied, format!("{what}: unmounting is not allowed"), errno)
+            }
             _ => Error::caused_by(Kind::System, format!("{what}: cannot unmount"), errno),
         }
     })

@@ -117,9 +117,9 @@ impl Kernel {
         match step {
             Step::Ready(result) => result,
             Step::Wait(wait) => self.runtime.block_on(async {
-                tokio::time::timeout(limit, wait)
-                    .await
-                    .unwrap_or_else(|_| Err(Error::new(Kind::TimedOut, format!("no answer within {limit:?}"))))
+                tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
+                    Err(Error::new(Kind::TimedOut, format!("no answer within {limit:?}")))
+                })
             }),
         }
     }

@@ -30,7 +30,9 @@ impl OpenFile {
         let size = node.meta.size;
         match &node.content {
             Content::File(file) => file.open().map(move |reader| Ok(Arc::new(OpenFile { reader, size }))),
-            Content::Dir(_) => Step::err(Error::new(Kind::IsDirectory, "a directory is not read like a file")),
+            Content::Dir(_) => {
+                Step::err(Error::new(Kind::IsDirectory, "a directory is not read like a file"))
+            }
             _ => Step::err(Error::new(Kind::Invalid, "not a regular file")),
         }
     }
@@ -38,7 +40,9 @@ impl OpenFile {
     /// Exactly the bytes from `offset` that a file of this size has, `len` at most.
     pub fn read(&self, offset: u64, len: u32) -> Step<Bytes> {
         let wanted = self.size.saturating_sub(offset).min(u64::from(len));
-        let Ok(wanted) = usize::try_from(wanted) else { return Step::err(Error::new(Kind::Invalid, "length")) };
+        let Ok(wanted) = usize::try_from(wanted) else {
+            return Step::err(Error::new(Kind::Invalid, "length"));
+        };
         if wanted == 0 {
             return Step::ok(Bytes::new());
         }

@@ -6,13 +6,13 @@ use fuser::{BackgroundSession, Config, SessionACL};
 use tokio::runtime::Handle;
 use tracing::debug;
 
+use super::Options;
 use super::answer::Desk;
 use super::failures::Failures;
 use super::filesystem::Filesystem;
 use super::mount::{Device, open_device};
 use super::notify::Invalidator;
 use super::state::State;
-use super::Options;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{ChangeSink, Node};
 

@@ -177,11 +177,8 @@ impl State {
                 (ready(self.rules.meta(node))?, Some(place))
             }
         };
-        let place = place.unwrap_or_else(|| Place {
-            origin: dir.origin.clone(),
-            at: entry.at,
-            plain: plain(&meta),
-        });
+        let place =
+            place.unwrap_or_else(|| Place { origin: dir.origin.clone(), at: entry.at, plain: plain(&meta) });
         let attr = attr::shown(&meta, 0, &self.rules.owners).ok()?;
         Some(Child { identity, place, attr, attr_ttl: attr::ttl(meta.validity).min(dir.ttl) })
     }

@@ -55,12 +55,10 @@ impl Rules {
     pub fn meta(&self, node: &Node) -> Step<Meta> {
         let meta = node.meta;
         match &node.xattrs {
-            Some(xattrs) if meta.has_xattrs && self.cuts() => {
-                xattrs.get(acl::ACCESS).map(move |value| {
-                    let perm = value.map_or(meta.perm, |acl| acl::cut_group(meta.perm, &acl));
-                    Ok(Meta { perm, ..meta })
-                })
-            }
+            Some(xattrs) if meta.has_xattrs && self.cuts() => xattrs.get(acl::ACCESS).map(move |value| {
+                let perm = value.map_or(meta.perm, |acl| acl::cut_group(meta.perm, &acl));
+                Ok(Meta { perm, ..meta })
+            }),
             _ => Step::ok(meta),
         }
     }
@@ -179,7 +177,10 @@ mod tests {
     #[test]
     fn all_lists_all_that_linux_can_carry_and_trusted_only_to_the_privileged() {
         let list = now(rules(XattrPolicy::All).list(&sample(), true));
-        assert_eq!(&list[..], b"security.capability\0system.posix_acl_access\0trusted.secret\0user.comment\0");
+        assert_eq!(
+            &list[..],
+            b"security.capability\0system.posix_acl_access\0trusted.secret\0user.comment\0"
+        );
         let list = now(rules(XattrPolicy::All).list(&sample(), false));
         assert_eq!(&list[..], b"security.capability\0system.posix_acl_access\0user.comment\0");
     }
@@ -213,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_list_is_cut_before_the_kernels_limit() {
-        let names: Vec<_> = (0..400).map(|i| (Bytes::from(format!("user.{i:0245}")), Ok(Some(Bytes::new())))).collect();
+        let names: Vec<_> =
+            (0..400).map(|i| (Bytes::from(format!("user.{i:0245}")), Ok(Some(Bytes::new())))).collect();
         let list = joined(names.into_iter()).unwrap();
         assert!(list.len() <= LIMIT && list.len() > LIMIT - 256, "{}", list.len());
         assert!(list.ends_with(b"\0"));

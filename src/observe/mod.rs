@@ -1,5 +1,13 @@
-//! Logs and counters: the set-up of tracing, and metric names.
+//! What the program tells about itself: log lines, and counters for `status`.
+//!
+//! Rooms log through `tracing` (`warn!(pack = %id, "damaged")`) and count through the statics of [`metrics`];
+//! [`logging`] decides where lines go. Whatever a line says, it is one line of printable text: names inside a backup
+//! are written by strangers, and logs are read on terminals.
 
-mod log;
+mod line;
+pub mod logging;
+pub mod metrics;
+mod printable;
+mod sink;
 
-pub use log::{Sink, start};
+pub use printable::printable;

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use super::key::{check_key, check_prefix, check_range};
 use super::{ObjectInfo, ObjectStore};
 use crate::error::{Error, Kind, Result};
+use crate::observe::metrics;
 
 /// Blocking calls of one store at a time: enough to keep a disk array or a file server busy.
 const CALLS: usize = 16;
@@ -78,6 +79,7 @@ impl ObjectStore for Local {
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
+        metrics::STORE_LISTS.add(1);
         let prefix = prefix.to_owned();
         self.blocking(move |root| list(root, prefix))
     }
@@ -159,6 +161,8 @@ fn read_exact(file: &File, key: &str, offset: u64, length: u64) -> Result<Bytes>
         }
     }
     bytes.truncate(wanted);
+    metrics::STORE_READS.add(1);
+    metrics::STORE_BYTES.add(length);
     Ok(bytes.into())
 }
 
@@ -315,7 +319,7 @@ mod tests {
         assert!(abandoned.await.unwrap_err().is_cancelled());
         assert_eq!(store.calls.available_permits(), CALLS - 1);
         release.send(()).unwrap();
-        let all = store.calls.acquire_many(CALLS as u32).await.unwrap();
+        let all = store.calls.acquire_many(u32::try_from(CALLS).unwrap()).await.unwrap();
         drop(all);
         assert_eq!(store.get("data/00/x").await.unwrap().len(), 10);
     }

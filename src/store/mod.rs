@@ -24,7 +24,8 @@ pub struct ObjectInfo {
 /// A read-only store of immutable objects.
 ///
 /// Contract, checked by `tests/conformance/store.rs` for every implementation:
-/// * Keys are UTF-8 paths with `/`; objects whose key is not are not listed.
+/// * Keys are UTF-8 paths with `/`; objects whose key is not are not listed. What could lead elsewhere (an empty
+///   component, `.`, `..`, a NUL) is `Kind::Invalid`.
 /// * Nothing is retried and nothing is cached here; a wrapper does that.
 /// * A missing object is `Kind::NotFound`; every other failure is another kind, never an empty answer.
 /// * Dropping a future abandons the call.

@@ -10,6 +10,12 @@ use crate::error::{Error, Kind};
 pub struct Id(pub [u8; 32]);
 
 impl Id {
+    /// The first eight bytes as a number: ids are hashes, so it spreads evenly.
+    pub fn prefix(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The first eight digits: enough for a person.
     pub fn short(&self) -> String {
         self.to_string().chars().take(8).collect()

@@ -1,19 +1,29 @@
 //! What chunk repositories share: the blob index, the loader of blobs, files made of blobs, the pool for decoding.
+//!
+//! A repository says how to read a pack, how to decode a blob and how to list its index again ([`Packs`]); the
+//! [`Loader`] does the rest: it plans ranged reads, fetches each blob once however many want it, decodes on the [`Pool`],
+//! keeps what was decoded, and looks for another place when one fails.
 
+mod damage;
+mod filemap;
+mod flight;
 mod id;
+mod index;
+mod loader;
+mod plan;
+mod pool;
+mod reader;
+mod shared;
+#[cfg(test)]
+mod vault;
+mod zeros;
 
+pub use damage::Damage;
+pub use filemap::FileMap;
+pub use flight::{Boarding, Flights, Landing, Waiter};
 pub use id::Id;
-
-use std::sync::Arc;
-
-use crate::cache::Budget;
-
-/// What all chunk repositories of one process share: memory and processors.
-pub struct Shared {}
-
-impl Shared {
-    /// Caches within `budget` and a decoding pool of one thread per core.
-    pub fn new(_budget: Budget) -> Arc<Self> {
-        todo!()
-    }
-}
+pub use index::{BlobIndex, BlobKind, IndexFile, Place, Standing};
+pub use loader::{Loader, Packs};
+pub use pool::Pool;
+pub use reader::ChunkReader;
+pub use shared::{Directory, Key, Shared};

@@ -1,0 +1,125 @@
+//! The shown tree without a mount: what verbs walk that only look.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use super::args::Repositories;
+use super::exit::Code;
+use super::print;
+use crate::daemon;
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Content, Cookie, Dir, Entry, Node, Step};
+
+/// An opened tree, with what it needs to answer.
+pub struct Browser {
+    runtime: Runtime,
+    tree: daemon::Tree,
+}
+
+/// So many links may be followed on the way to one path, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+impl Browser {
+    /// Opens what was asked for. A source of several that cannot be opened costs a line on stderr.
+    pub fn open(repositories: &Repositories) -> Result<Browser> {
+        let config = repositories.config()?;
+        let runtime = daemon::runtime()?;
+        let tree = daemon::open(&config, runtime.handle())?;
+        for error in &tree.failed {
+            eprintln!("backupfs: left out: {}", print::visible(error.to_string().as_bytes()));
+        }
+        Ok(Browser { runtime, tree })
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &daemon::Tree {
+        &self.tree
+    }
+
+    /// How a command ends that showed all it could: failed when a source is missing from what it showed.
+    pub fn code(&self) -> Code {
+        if self.tree.failed.is_empty() { Code::Ok } else { Code::Failed }
+    }
+
+    /// Waits for an answer.
+    pub fn wait<T: Send + 'static>(&self, step: Step<T>) -> Result<T> {
+        match step {
+            Step::Ready(result) => result,
+            Step::Wait(wait) => self.runtime.block_on(wait),
+        }
+    }
+
+    /// The node at `path` (names from the root), following links inside the tree on the way and, if `follow`, at its
+    /// end. `None` when there is none. Errors: `Invalid` for a link that leaves the tree or never ends.
+    pub fn find(&self, path: &[Vec<u8>], follow: bool) -> Result<Option<Node>> {
+        let mut ahead: Vec<Vec<u8>> = path.iter().rev().cloned().collect();
+        let mut behind: Vec<Node> = vec![self.tree.namespace.root()];
+        let mut links = 0;
+        while let Some(name) = ahead.pop() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." if behind.len() > 1 => {
+                    behind.pop();
+                    continue;
+                }
+                b".." => continue,
+                _ => {}
+            }
+            let Some(Content::Dir(dir)) = behind.last().map(|node| node.content.clone()) else {
+                return Ok(None);
+            };
+            let Some(node) = self.wait(dir.lookup(&name))? else { return Ok(None) };
+            match &node.content {
+                Content::Symlink(target) if follow || !ahead.is_empty() => {
+                    links += 1;
+                    if target.starts_with(b"/") || links > MAX_LINKS {
+                        let (name, target) = (print::visible(&name), print::visible(target));
+                        let message = format!("{name} is a link to {target}, which leads out of the backup");
+                        return Err(Error::new(Kind::Invalid, message));
+                    }
+                    ahead.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+                }
+                _ => behind.push(node),
+            }
+        }
+        Ok(behind.pop())
+    }
+
+    /// The names in a directory, in its own order.
+    pub fn names(&self, dir: &Arc<dyn Dir>) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        self.wait(dir.listing())?.visit(0, &mut |entry: &Entry<'_>| {
+            names.push(entry.name.to_vec());
+            ControlFlow::Continue(())
+        });
+        Ok(names)
+    }
+
+    /// The entries of a directory in its own order, each with its node. An entry that cannot be had is given with its
+    /// error, so that one damaged date does not hide the others.
+    pub fn children(&self, dir: &Arc<dyn Dir>) -> Result<Vec<(Vec<u8>, Result<Node>)>> {
+        let listing = self.wait(dir.listing())?;
+        let mut entries = Vec::new();
+        listing.visit(0, &mut |entry: &Entry<'_>| {
+            entries.push((entry.at, entry.name.to_vec()));
+            ControlFlow::Continue(())
+        });
+        let child = |(at, name): (Cookie, Vec<u8>)| {
+            let node = match listing.node(at) {
+                Some(node) => Ok(node),
+                None => self.wait(dir.lookup(&name)).and_then(|found| {
+                    found.ok_or_else(|| Error::new(Kind::Stale, "listed, but gone when it was looked up"))
+                }),
+            };
+            (name, node)
+        };
+        Ok(entries.into_iter().map(child).collect())
+    }
+}
+
+/// The names of a path; slashes at its ends and between names count once.
+pub fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+}

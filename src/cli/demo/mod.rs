@@ -1,0 +1,137 @@
+//! `backupfs demo`: a small repository that comes with the program, mounted to be tried.
+//!
+//! Everything lies in one private directory: `repository/` as restic made it, `password`, `backups/` where it is
+//! mounted, and `home/`, which plays the home directory that files are restored to. Nothing else is ever removed.
+
+mod check;
+mod manifest;
+mod place;
+mod sample;
+
+use std::path::PathBuf;
+
+use super::exit::Code;
+use super::print;
+use crate::config::{self, Config, Typed};
+use crate::daemon;
+use crate::error::{Error, Kind, Result};
+use place::Place;
+
+/// Unpacks a small sample repository and mounts it, to be tried
+///
+/// Needs no backups of your own, and nothing but FUSE.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to put it [default: demo/ in the cache directory: /var/cache/backupfs for root, else ~/.cache/backupfs]
+    dir: Option<PathBuf>,
+    /// Mount, compare every file of every date with what was backed up, unmount and remove
+    #[arg(long, conflicts_with = "end")]
+    check: bool,
+    /// Unmount and remove what the demo made
+    #[arg(long)]
+    end: bool,
+}
+
+impl Args {
+    /// Starts, checks or ends the demo.
+    pub fn run(self) -> Result<Code> {
+        match (self.check, self.end) {
+            (true, _) => self.check(),
+            (_, true) => self.end(),
+            _ => self.start(),
+        }
+    }
+
+    fn start(&self) -> Result<Code> {
+        let place = match &self.dir {
+            Some(dir) => Place::at(dir)?,
+            None => Place::usual("demo")?,
+        };
+        if !place.is_mounted()? {
+            place.prepare()?;
+            mount(&place)?;
+        }
+        print::stdout(self.welcome(&place)?.as_bytes())?;
+        Ok(Code::Ok)
+    }
+
+    fn end(&self) -> Result<Code> {
+        let place = match &self.dir {
+            Some(dir) => Place::at(dir)?,
+            None => Place::usual("demo")?,
+        };
+        if !place.exists() {
+            let dir = place.dir.display();
+            return Err(Error::new(Kind::NotFound, format!("{dir}: no demo there")));
+        }
+        end(&place)?;
+        Ok(Code::Ok)
+    }
+
+    /// Checks in a directory of its own, so that a demo that somebody is looking at stays.
+    fn check(&self) -> Result<Code> {
+        let place = match &self.dir {
+            Some(dir) => Place::at(dir)?,
+            None => Place::usual(&format!("demo-check-{}", std::process::id()))?,
+        };
+        if place.is_mounted()? {
+            let dir = place.dir.display();
+            let says = format!("{dir}: a demo is mounted there; end it first, or check without DIR");
+            return Err(Error::new(Kind::Usage, says));
+        }
+        place.prepare()?;
+        let checked = mount(&place).and_then(|()| check::run(&place.mountpoint()));
+        let ended = end(&place);
+        let checked = checked?;
+        ended?;
+        print::stdout(checked.text().as_bytes())?;
+        Ok(if checked.is_equal() { Code::Ok } else { Code::Failed })
+    }
+
+    fn welcome(&self, place: &Place) -> Result<String> {
+        let backups = print::shell_word(place.mountpoint().as_os_str().as_encoded_bytes());
+        let home = print::shell_word(place.home().as_os_str().as_encoded_bytes());
+        let end = match &self.dir {
+            Some(_) => {
+                format!("backupfs demo --end {}", print::shell_word(place.dir.as_os_str().as_encoded_bytes()))
+            }
+            None => "backupfs demo --end".to_owned(),
+        };
+        Ok(format!(
+            "A sample repository is mounted at {backups}:\n\n{tree}\n\
+             Three things to try:\n\n\
+             Find a lost file: the recipe is gone from today's backup. Which dates still have it?\n  \
+             ls -l {backups}/laptop@+home+lab/*/recipes/plum-cake.md\n\n\
+             Restore beside the original: last night's thesis is cut short, the one before is whole.\n  \
+             cp -a {backups}/laptop@+home+lab/20260301_030000/thesis/thesis.tex {home}/thesis.restored.tex\n\n\
+             Compare two dates:\n  \
+             diff -r {backups}/server@+srv+www/20260222_013000 {backups}/server@+srv+www/20260301_013000\n\n\
+             Unmount and remove it all:\n  {end}\n",
+            tree = check::outline(&place.mountpoint())?,
+        ))
+    }
+}
+
+fn mount(place: &Place) -> Result<()> {
+    // What is worth a note to an administrator (only root can see it) goes without saying here.
+    daemon::mount(config(place)?, &place.mountpoint(), false).map(drop)
+}
+
+fn config(place: &Place) -> Result<Config> {
+    config::resolve(&Typed {
+        repos: vec![place.repository().into_os_string()],
+        password_file: Some(place.password()),
+        ..Typed::default()
+    })
+}
+
+/// Unmounts and removes; says what stays because somebody else put it there.
+fn end(place: &Place) -> Result<()> {
+    if place.is_mounted()? {
+        daemon::unmount(&place.mountpoint(), false)?;
+    }
+    for kept in place.remove()? {
+        eprintln!("backupfs: kept {}: the demo did not make what is in it", kept.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Counters of this process, for `status`.
+//!
+//! A process serves one mount, so they are statics: counting is one relaxed addition wherever something happens. Names
+//! are `<room>_<what>`, stable, and documented here alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a counter counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Events.
+    Count,
+    /// Bytes.
+    Bytes,
+}
+
+/// A number that only grows.
+#[derive(Debug)]
+pub struct Counter {
+    /// Its name in `status`.
+    pub name: &'static str,
+    /// What it counts in.
+    pub unit: Unit,
+    value: AtomicU64,
+}
+
+impl Counter {
+    const fn new(name: &'static str, unit: Unit) -> Self {
+        Counter { name, unit, value: AtomicU64::new(0) }
+    }
+
+    /// Counts `n` more.
+    pub fn add(&self, n: u64) {
+        self.value.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// What was counted since the process started.
+    pub fn value(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident: $text:literal, $unit:ident;)*) => {
+        $($(#[$doc])* pub static $name: Counter = Counter::new($text, Unit::$unit);)*
+
+        /// Every counter, in the order in which `status` prints them.
+        pub static ALL: &[&Counter] = &[$(&$name),*];
+    };
+}
+
+counters! {
+    /// Objects and ranges that stores delivered.
+    STORE_READS: "store_reads", Count;
+    /// Bytes that stores delivered.
+    STORE_BYTES: "store_bytes", Bytes;
+    /// Listings asked of stores.
+    STORE_LISTS: "store_lists", Count;
+    /// Errors logged.
+    LOG_ERRORS: "log_errors", Count;
+    /// Warnings logged.
+    LOG_WARNINGS: "log_warnings", Count;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_of_one_form() {
+        let mut names: Vec<_> = ALL.iter().map(|counter| counter.name).collect();
+        assert!(
+            names.iter().all(|n| n.contains('_') && n.chars().all(|c| c == '_' || c.is_ascii_lowercase()))
+        );
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn counting_adds_up_over_threads() {
+        static COUNTER: Counter = Counter::new("test_counter", Unit::Count);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| COUNTER.add(2)));
+            }
+        });
+        assert_eq!(COUNTER.value(), 8000);
+    }
+}

@@ -1,0 +1,241 @@
+//! Reads files made of blobs, and reads ahead of those who read in sequence.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+use super::loader::Wanted;
+use super::shared::Stream;
+use super::{FileMap, Id, Loader, zeros};
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Reader, Step};
+
+/// The window of reading ahead when a reader is first seen to read in sequence, and at most.
+const FIRST_WINDOW: u64 = 1 << 20;
+const LARGEST_WINDOW: u64 = 32 << 20;
+
+/// The kernel's own read-ahead asks out of order within about this much.
+const SLACK: u64 = 2 << 20;
+
+/// A reader of one file.
+pub struct ChunkReader {
+    loader: Loader,
+    map: Arc<FileMap>,
+    ahead: Mutex<Ahead>,
+}
+
+/// Where a reader is and how far ahead of it was planned.
+#[derive(Default)]
+struct Ahead {
+    /// The end of the furthest read of the sequence.
+    next: u64,
+    /// How much is kept ahead of `next`; 0 before a sequence is seen.
+    window: u64,
+    /// The first blob that was not planned.
+    planned: usize,
+    stream: Option<Stream>,
+}
+
+impl ChunkReader {
+    /// A reader of the file `map`.
+    pub fn new(loader: Loader, map: Arc<FileMap>) -> Self {
+        ChunkReader { loader, map, ahead: Mutex::default() }
+    }
+
+    /// Notes a read and begins to read ahead when it continues the one before.
+    fn read_ahead(&self, read: &Range<u64>) {
+        // A small file is one read.
+        if self.map.len() < 2 {
+            return;
+        }
+        let window = self.loader.shared().window().min(LARGEST_WINDOW);
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(blobs) = ahead.advance(&self.map, read, window) else { return };
+        if ahead.stream.is_none() {
+            ahead.stream = Some(self.loader.shared().stream());
+        }
+        drop(ahead);
+        self.loader.read_ahead(blobs.filter_map(|at| self.map.blob(at)));
+    }
+}
+
+impl Ahead {
+    /// The blobs to fetch now that `read` is known.
+    fn advance(&mut self, map: &FileMap, read: &Range<u64>, largest: u64) -> Option<Range<usize>> {
+        let first = self.next == 0 && self.window == 0;
+        let follows = read.start <= self.next + SLACK && read.end + SLACK >= self.next;
+        if first || !follows {
+            *self = Ahead { next: read.end, ..Ahead::default() };
+            return None;
+        }
+        self.next = self.next.max(read.end);
+        let planned = map.start(self.planned);
+        if self.window > 0 && planned >= self.next + self.window / 2 {
+            return None;
+        }
+        self.window =
+            if self.window == 0 { FIRST_WINDOW } else { self.window * 2 }.min(largest.max(FIRST_WINDOW));
+        let from = self.planned.max(map.blobs_in(read.clone()).end);
+        let to = map.blobs_in(self.next..self.next + self.window).end;
+        self.planned = to.max(from);
+        (from < to).then_some(from..to)
+    }
+}
+
+impl Reader for ChunkReader {
+    fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
+        let end = offset.saturating_add(len as u64).min(self.map.size());
+        if offset >= end {
+            return Step::ok(Bytes::new());
+        }
+        let mut pieces = Vec::with_capacity(2);
+        let mut blobs: Vec<Id> = Vec::new();
+        for (blob, part) in self.map.cover(offset..end) {
+            blobs.extend(blob);
+            pieces.push((blob.is_some(), part));
+        }
+        let wanted = self.loader.want(&blobs);
+        self.read_ahead(&(offset..end));
+        let mut here = Vec::with_capacity(wanted.len());
+        for blob in &wanted {
+            match blob {
+                Wanted::Here(blob) => here.push(blob.clone()),
+                Wanted::Coming(_) => break,
+            }
+        }
+        if here.len() == wanted.len() {
+            return Step::Ready(assemble(&pieces, here));
+        }
+        let loader = self.loader.clone();
+        Step::wait(async move {
+            let mut blobs = Vec::with_capacity(wanted.len());
+            for blob in wanted {
+                blobs.push(match blob {
+                    Wanted::Here(blob) => blob,
+                    Wanted::Coming(coming) => loader.arrival(coming).await?,
+                });
+            }
+            assemble(&pieces, blobs)
+        })
+    }
+
+    fn next_data(&self, offset: u64) -> Step<Option<u64>> {
+        Step::ok(self.map.next_data(offset))
+    }
+
+    fn next_hole(&self, offset: u64) -> Step<u64> {
+        Step::ok(self.map.next_hole(offset))
+    }
+}
+
+/// The bytes of the pieces in a row: of one piece without a copy.
+fn assemble(pieces: &[(bool, Range<usize>)], blobs: Vec<Bytes>) -> Result<Bytes> {
+    let mut blobs = blobs.into_iter();
+    let mut piece = |(is_data, part): &(bool, Range<usize>)| {
+        if !*is_data {
+            return Ok(zeros::zeros(part.len()));
+        }
+        // The loader checked each blob's size against the index that the map was made from.
+        let blob = blobs.next().filter(|blob| part.end <= blob.len());
+        let blob =
+            blob.ok_or_else(|| Error::new(Kind::Internal, "a blob of another size than its index says"))?;
+        Ok(blob.slice(part.clone()))
+    };
+    if let [only] = pieces {
+        return piece(only);
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(|(_, part)| part.len()).sum());
+    for part in pieces {
+        whole.extend_from_slice(&piece(part)?);
+    }
+    Ok(whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vault::{Vault, blob, id_of};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reader(vault: &Arc<Vault>, blobs: &[Vec<u8>], memory: u64) -> ChunkReader {
+        let ids: Vec<Id> = blobs.iter().map(|blob| id_of(blob)).collect();
+        let map = FileMap::new(&ids, &vault.index.load()).unwrap();
+        ChunkReader::new(vault.loader(memory), Arc::new(map))
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn reads_at_any_offset_are_exact(
+            pieces in prop::collection::vec((0usize..3000, any::<bool>()), 0..20),
+            reads in prop::collection::vec((any::<prop::sample::Index>(), 0usize..8000), 20),
+            memory in prop::sample::select(vec![0u64, 5_000, 1 << 20]),
+        ) {
+            let blobs: Vec<Vec<u8>> = pieces
+                .iter()
+                .zip(0u64..)
+                .map(|((size, zero), n)| if *zero { vec![0; 2048] } else { blob(n, *size) })
+                .collect();
+            let whole = blobs.concat();
+            runtime().block_on(async {
+                let half = blobs.len() / 2;
+                let vault = Vault::new(&[blobs[..half].to_vec(), blobs[half..].to_vec()]);
+                let reader = reader(&vault, &blobs, memory);
+                for (offset, len) in reads {
+                    let offset = offset.index(whole.len() + 10);
+                    let end = whole.len().min(offset + len);
+                    let expected = whole.get(offset..end).unwrap_or_default();
+                    let got = reader.read_at(offset as u64, len).resolve().await.unwrap();
+                    assert_eq!(got, expected, "{offset}+{len} of {}", whole.len());
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hole_costs_no_read_and_a_hit_no_copy() {
+        let blobs = [blob(1, 600), vec![0; 512 * 1024], vec![0; 512 * 1024]];
+        let vault = Vault::new(&[blobs.to_vec()]);
+        let reader = reader(&vault, &blobs, 1 << 20);
+        let Step::Ready(hole) = reader.read_at(700, 900_000) else { panic!("a hole is at hand") };
+        assert!(hole.unwrap().iter().all(|byte| *byte == 0));
+        assert_eq!(vault.reads(), 0);
+        reader.read_at(0, 600).resolve().await.unwrap();
+        let (Step::Ready(a), Step::Ready(b)) = (reader.read_at(0, 100), reader.read_at(0, 100)) else {
+            panic!("the blob is at hand")
+        };
+        assert_eq!(a.unwrap().as_ptr(), b.unwrap().as_ptr());
+    }
+
+    #[tokio::test]
+    async fn reading_in_sequence_brings_what_follows_in_few_reads() {
+        let blobs: Vec<Vec<u8>> = (0..200).map(|n| blob(n, 64 * 1024)).collect();
+        let whole = blobs.concat();
+        let vault = Vault::new(&[blobs[..100].to_vec(), blobs[100..].to_vec()]);
+        let reader = reader(&vault, &blobs, 64 << 20);
+        for at in (0..whole.len()).step_by(128 * 1024) {
+            let got = reader.read_at(at as u64, 128 * 1024).resolve().await.unwrap();
+            assert_eq!(got, whole[at..(at + 128 * 1024).min(whole.len())]);
+        }
+        let reads = vault.reads();
+        assert!(reads < 30, "{reads} reads for 200 blobs");
+        let bytes: u64 = vault.reads.lock().unwrap().iter().map(|(_, _, length)| length).sum();
+        assert_eq!(bytes, 200 * (64 * 1024 + 32), "nothing twice");
+    }
+
+    #[tokio::test]
+    async fn reading_here_and_there_brings_nothing_else() {
+        let blobs: Vec<Vec<u8>> = (0..100).map(|n| blob(n, 1 << 20)).collect();
+        let vault = Vault::new(&[blobs.clone()]);
+        let reader = reader(&vault, &blobs, 64 << 20);
+        for blob in [50, 3, 97, 20] {
+            reader.read_at(blob << 20, 4096).resolve().await.unwrap();
+        }
+        assert_eq!(vault.reads(), 4);
+    }
+}

@@ -1,0 +1,367 @@
+//! Index files: which blob lies where in which pack.
+//!
+//! Parsed in one pass that hands out each blob as it is read: an index of hundreds of megabytes costs no more memory
+//! than its own text. A malformed entry costs that entry, malformed JSON costs the file.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::crypto::OVERHEAD;
+use crate::error::{Error, Kind};
+use crate::source::chunked::Id;
+
+/// One place of one blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexedBlob {
+    /// The pack that holds it.
+    pub pack: Id,
+    /// Its id.
+    pub id: Id,
+    /// Whether it is a tree; otherwise a piece of a file.
+    pub tree: bool,
+    /// Where its encrypted unit begins in the pack.
+    pub offset: u32,
+    /// Length of the encrypted unit, at least 32.
+    pub length: u32,
+    /// Length of the plaintext when it is compressed; 0 when it is not and the plaintext has `length - 32` bytes.
+    pub plain_length: u32,
+    /// Whether the pack is marked for deletion: it will go, but may still be there.
+    pub deleted: bool,
+}
+
+/// Calls `each` for every blob in the index file `json` and returns how many malformed entries were left out.
+///
+/// Errors: `Unsupported` for the format of restic 0.1.0, `Corrupt` for anything else that is no index. What `each` was
+/// given before an error is to be thrown away.
+pub fn parse(json: &[u8], each: &mut dyn FnMut(IndexedBlob)) -> Result<u64, Error> {
+    let mut entries = Entries { each, skipped: 0, sections: 0 };
+    let mut input = serde_json::Deserializer::from_slice(json);
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'[') {
+        let parsed = input.deserialize_map(FileVisitor(&mut entries)).and_then(|()| input.end());
+        parsed.map_err(|e| Error::caused_by(Kind::Corrupt, "malformed index", e))?;
+    }
+    if entries.sections == 0 {
+        return Err(Error::new(
+            Kind::Unsupported,
+            "an index in the format of restic 0.1.0; `restic repair index` of a release before 0.18 converts it",
+        ));
+    }
+    Ok(entries.skipped)
+}
+
+struct Entries<'e> {
+    each: &'e mut dyn FnMut(IndexedBlob),
+    skipped: u64,
+    sections: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Packs,
+    PacksToDelete,
+    Blobs,
+    Id,
+    Type,
+    Offset,
+    Length,
+    UncompressedLength,
+    #[serde(other)]
+    Other,
+}
+
+struct FileVisitor<'a, 'e>(&'a mut Entries<'e>);
+
+impl<'de> Visitor<'de> for FileVisitor<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an index file")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key()? {
+            let deleted = match key {
+                Key::Packs => false,
+                Key::PacksToDelete => true,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            self.0.sections += 1;
+            map.next_value_seed(Lenient(Packs { entries: self.0, deleted }))?;
+        }
+        Ok(())
+    }
+}
+
+/// The list of packs.
+struct Packs<'a, 'e> {
+    entries: &'a mut Entries<'e>,
+    deleted: bool,
+}
+
+impl<'de> Shape<'de> for Packs<'_, '_> {
+    type Out = ();
+
+    fn wrong(self) {
+        self.entries.skipped += 1;
+    }
+
+    fn null(self) {}
+
+    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(()) =
+            list.next_element_seed(Lenient(Pack { entries: self.entries, deleted: self.deleted }))?
+        {}
+        Ok(())
+    }
+}
+
+/// One pack.
+struct Pack<'a, 'e> {
+    entries: &'a mut Entries<'e>,
+    deleted: bool,
+}
+
+impl<'de> Shape<'de> for Pack<'_, '_> {
+    type Out = ();
+
+    fn wrong(self) {
+        self.entries.skipped += 1;
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut pack = None;
+        let mut before_id = Vec::new();
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Id => pack = map.next_value_seed(Lenient(Hex))?,
+                Key::Blobs => {
+                    let blobs = Blobs {
+                        entries: self.entries,
+                        deleted: self.deleted,
+                        pack,
+                        before_id: &mut before_id,
+                    };
+                    map.next_value_seed(Lenient(blobs))?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        for blob in before_id {
+            match pack {
+                Some(pack) => (self.entries.each)(IndexedBlob { pack, ..blob }),
+                None => self.entries.skipped += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The list of a pack's blobs.
+struct Blobs<'a, 'e> {
+    entries: &'a mut Entries<'e>,
+    deleted: bool,
+    pack: Option<Id>,
+    /// Blobs read before the pack's id is known: writers put the id first, JSON need not.
+    before_id: &'a mut Vec<IndexedBlob>,
+}
+
+impl<'de> Shape<'de> for Blobs<'_, '_> {
+    type Out = ();
+
+    fn wrong(self) {
+        self.entries.skipped += 1;
+    }
+
+    fn null(self) {}
+
+    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(blob) = list.next_element_seed(Lenient(Blob { deleted: self.deleted }))? {
+            match (blob, self.pack) {
+                (None, _) => self.entries.skipped += 1,
+                (Some(blob), Some(pack)) => (self.entries.each)(IndexedBlob { pack, ..blob }),
+                (Some(blob), None) => self.before_id.push(blob),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One blob, its pack still to be filled in; `None` when malformed.
+struct Blob {
+    deleted: bool,
+}
+
+impl<'de> Shape<'de> for Blob {
+    type Out = Option<IndexedBlob>;
+
+    fn wrong(self) -> Self::Out {
+        None
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
+        let (mut id, mut tree, mut offset, mut length, mut plain_length) = (None, None, None, None, Some(0));
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Id => id = map.next_value_seed(Lenient(Hex))?,
+                Key::Type => tree = map.next_value_seed(Lenient(BlobType))?,
+                Key::Offset => offset = map.next_value_seed(Lenient(Number))?,
+                Key::Length => length = map.next_value_seed(Lenient(Number))?,
+                Key::UncompressedLength => plain_length = map.next_value_seed(Lenient(Number))?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let complete = || {
+            let blob = IndexedBlob {
+                pack: Id([0; 32]),
+                id: id?,
+                tree: tree?,
+                offset: offset?,
+                length: length?,
+                plain_length: plain_length?,
+                deleted: self.deleted,
+            };
+            let fits = blob.length as usize >= OVERHEAD && blob.offset.checked_add(blob.length).is_some();
+            fits.then_some(blob)
+        };
+        Ok(complete())
+    }
+}
+
+struct Hex;
+
+impl Shape<'_> for Hex {
+    type Out = Option<Id>;
+
+    fn wrong(self) -> Self::Out {
+        None
+    }
+
+    fn text(self, text: &str) -> Self::Out {
+        text.parse().ok()
+    }
+}
+
+/// Whether it is a tree.
+struct BlobType;
+
+impl Shape<'_> for BlobType {
+    type Out = Option<bool>;
+
+    fn wrong(self) -> Self::Out {
+        None
+    }
+
+    fn text(self, text: &str) -> Self::Out {
+        match text {
+            "tree" => Some(true),
+            "data" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+struct Number;
+
+impl Shape<'_> for Number {
+    type Out = Option<u32>;
+
+    fn wrong(self) -> Self::Out {
+        None
+    }
+
+    fn number(self, number: u64) -> Self::Out {
+        u32::try_from(number).ok()
+    }
+}
+
+/// What is expected in one place of the JSON, and what to make of anything else.
+trait Shape<'de>: Sized {
+    type Out;
+
+    /// Something else stands there.
+    fn wrong(self) -> Self::Out;
+
+    fn null(self) -> Self::Out {
+        self.wrong()
+    }
+
+    fn number(self, _: u64) -> Self::Out {
+        self.wrong()
+    }
+
+    fn text(self, _: &str) -> Self::Out {
+        self.wrong()
+    }
+
+    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Out, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(self.wrong())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(self.wrong())
+    }
+}
+
+/// Reads any JSON value through a [`Shape`]: the wrong kind of value is no error.
+struct Lenient<S>(S);
+
+impl<'de, S: Shape<'de>> DeserializeSeed<'de> for Lenient<S> {
+    type Value = S::Out;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Out, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de, S: Shape<'de>> Visitor<'de> for Lenient<S> {
+    type Value = S::Out;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<S::Out, E> {
+        Ok(self.0.null())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<S::Out, E> {
+        Ok(self.0.wrong())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<S::Out, E> {
+        Ok(self.0.wrong())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<S::Out, E> {
+        Ok(self.0.wrong())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<S::Out, E> {
+        Ok(self.0.number(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<S::Out, E> {
+        Ok(self.0.text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<S::Out, A::Error> {
+        self.0.list(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<S::Out, A::Error> {
+        self.0.object(map)
+    }
+}

@@ -1,0 +1,152 @@
+//! What the tests share: the binary in a bare environment, fixture repositories, and mounts that end with the test.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The binary, without the caller's configuration and passwords.
+pub fn backupfs() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backupfs"));
+    command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").stdin(Stdio::null());
+    command
+}
+
+/// A repository of the test suite.
+pub struct Fixture(PathBuf);
+
+/// One made by restic, of several snapshots.
+pub fn fixture() -> Fixture {
+    Fixture(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/restic-v2"))
+}
+
+impl Fixture {
+    /// The repository.
+    pub fn repository(&self) -> PathBuf {
+        self.0.join("repo")
+    }
+
+    /// The file that holds its password.
+    pub fn password_file(&self) -> PathBuf {
+        self.0.join("password")
+    }
+
+    /// `backupfs VERB -r … --password-file …`.
+    pub fn command(&self, verb: &str) -> Command {
+        let mut command = backupfs();
+        command.arg(verb).arg("-r").arg(self.repository()).arg("--password-file").arg(self.password_file());
+        command
+    }
+}
+
+/// A directory to mount on, in a temporary one. Whatever is still mounted there in the end is detached.
+pub struct Mountpoint {
+    dir: tempfile::TempDir,
+}
+
+impl Mountpoint {
+    /// An empty directory.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("mnt")).unwrap();
+        Mountpoint { dir }
+    }
+
+    /// Where to mount, free of links.
+    pub fn path(&self) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join("mnt")
+    }
+
+    /// Beside the mountpoint: for files that the test needs.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join(name)
+    }
+
+    /// The lines of the mount table for this place.
+    pub fn mounted(&self) -> Vec<String> {
+        let place = format!(" {} ", self.path().display());
+        let table = fs::read_to_string("/proc/self/mounts").unwrap();
+        table.lines().filter(|line| line.contains(&place)).map(str::to_owned).collect()
+    }
+
+    /// The processes that serve this place.
+    pub fn servers(&self) -> Vec<u32> {
+        let title = [b"serve\0".as_slice(), self.path().as_os_str().as_bytes(), b"\0"].concat();
+        processes().into_iter().filter(|pid| arguments(*pid).ends_with(&title)).collect()
+    }
+
+    /// Waits until nothing is mounted here and nobody serves it.
+    pub fn wait_until_gone(&self) {
+        wait_for("the mount and its server to go", || self.mounted().is_empty() && self.servers().is_empty());
+    }
+}
+
+impl Drop for Mountpoint {
+    fn drop(&mut self) {
+        while !self.mounted().is_empty() {
+            let mut umount = Command::new("umount");
+            let detached = umount.arg("-l").arg(self.path()).stderr(Stdio::null()).status();
+            if !detached.is_ok_and(|status| status.success()) {
+                break;
+            }
+        }
+    }
+}
+
+/// A process that ends with the test.
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether this machine can mount at all; says so when it cannot.
+pub fn can_mount() -> bool {
+    let can = fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
+    if !can {
+        eprintln!("skipped: /dev/fuse cannot be opened here");
+    }
+    can
+}
+
+/// Runs a command; answers its exit code and what it said on stderr.
+pub fn run(command: &mut Command) -> (i32, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code().unwrap_or(-1), String::from_utf8(stderr).unwrap())
+}
+
+/// Runs a command that must succeed; answers what it printed.
+pub fn succeed(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{command:?}: {status}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// Waits for something that happens soon. The patience is for slow machines, not a measurement.
+pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// All processes.
+fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The arguments of a process, each ended by NUL; none when it is gone.
+pub fn arguments(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// Sends a signal.
+pub fn signal(pid: u32, name: &str) {
+    succeed(Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()));
+}

@@ -1,0 +1,14 @@
+//! The built binary, run as a user runs it: exit codes, messages, what is mounted and what is left behind.
+//!
+//! Tests that mount need root or fusermount3, and `/dev/fuse`; where there is none they say so and pass.
+
+// The lints' exemption of tests knows only functions marked #[test], not what these share.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod busy;
+mod failures;
+mod foreground;
+mod machine;
+mod mounting;
+mod secrets;
+mod usage;

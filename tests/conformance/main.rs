@@ -1,0 +1,14 @@
+//! One suite per trait, run by every implementation of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop where it fails"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod store;

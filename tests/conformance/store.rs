@@ -1,0 +1,323 @@
+//! The contract of `store::ObjectStore`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use backupfs::error::{Error, Kind, Result};
+use backupfs::store::{Local, Memory, ObjectStore};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+use crate::harness::counting::{Call, CountingStore};
+use crate::harness::faulty::{Fault, FaultyStore, Rule};
+
+/// A store with a way to change what lies in it.
+trait Subject {
+    fn put(&self, key: &str, bytes: &[u8]);
+    fn remove(&self, key: &str);
+    fn store(&self) -> Arc<dyn ObjectStore>;
+}
+
+struct InMemory(Arc<Memory>);
+
+impl InMemory {
+    fn empty() -> Self {
+        InMemory(Arc::new(Memory::new()))
+    }
+}
+
+impl Subject for InMemory {
+    fn put(&self, key: &str, bytes: &[u8]) {
+        self.0.insert(key, bytes.to_vec()).unwrap();
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.remove(key).unwrap();
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        self.0.clone()
+    }
+}
+
+struct InDirectory(tempfile::TempDir);
+
+impl InDirectory {
+    fn empty() -> Self {
+        InDirectory(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Subject for InDirectory {
+    fn put(&self, key: &str, bytes: &[u8]) {
+        let path = self.0.path().join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn remove(&self, key: &str) {
+        fs::remove_file(self.0.path().join(key)).unwrap();
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(Local::new(self.0.path()).unwrap())
+    }
+}
+
+/// A store around a store in memory.
+struct Wrapped(InMemory, fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>);
+
+impl Subject for Wrapped {
+    fn put(&self, key: &str, bytes: &[u8]) {
+        self.0.put(key, bytes);
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.remove(key);
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        self.1(self.0.store())
+    }
+}
+
+macro_rules! suite {
+    ($name:ident, $subject:expr; $($check:ident),* $(,)?) => {
+        mod $name {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $check() {
+                    super::$check(&$subject).await;
+                }
+            )*
+        }
+    };
+    ($($name:ident: $subject:expr),* $(,)?) => {
+        $(suite! { $name, $subject;
+            lists_below_a_prefix_at_any_depth,
+            prefixes_that_hold_nothing_are_empty,
+            stat_agrees_with_the_listing,
+            gets_whole_objects,
+            ranges_are_exact_at_all_edges,
+            ranges_past_the_end_are_corrupt,
+            missing_objects_are_not_found,
+            what_is_no_key_is_invalid,
+            keys_may_be_any_text,
+            nothing_is_remembered,
+            many_calls_at_once_do_not_mix,
+            an_abandoned_call_harms_nobody,
+        })*
+    };
+}
+
+suite! {
+    memory: InMemory::empty(),
+    local: InDirectory::empty(),
+    faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
+    counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
+}
+
+/// `length` bytes in which every offset looks different from its neighbours.
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+fn kind<T>(result: Result<T>) -> Kind {
+    result.err().as_ref().map(Error::kind).expect("an error")
+}
+
+async fn listed(store: &dyn ObjectStore, prefix: &str) -> BTreeMap<String, u64> {
+    let objects = store.list(prefix).await.unwrap();
+    let count = objects.len();
+    let objects: BTreeMap<_, _> = objects.into_iter().map(|o| (o.key, o.size)).collect();
+    assert_eq!(objects.len(), count, "a key was listed twice");
+    objects
+}
+
+async fn lists_below_a_prefix_at_any_depth(subject: &dyn Subject) {
+    for (key, size) in [("config", 1), ("data/00/a", 0), ("data/01/b", 2), ("data/c", 3), ("database/d", 4)] {
+        subject.put(key, &bytes(size));
+    }
+    let store = subject.store();
+    let expected = |keys: &[(&str, u64)]| keys.iter().map(|&(k, s)| (k.to_owned(), s)).collect();
+    let all: BTreeMap<_, _> =
+        expected(&[("config", 1), ("data/00/a", 0), ("data/01/b", 2), ("data/c", 3), ("database/d", 4)]);
+    assert_eq!(listed(&*store, "").await, all);
+    let data: BTreeMap<_, _> = expected(&[("data/00/a", 0), ("data/01/b", 2), ("data/c", 3)]);
+    assert_eq!(listed(&*store, "data/").await, data);
+    assert_eq!(listed(&*store, "data/00/").await, expected(&[("data/00/a", 0)]));
+}
+
+async fn prefixes_that_hold_nothing_are_empty(subject: &dyn Subject) {
+    let store = subject.store();
+    assert!(listed(&*store, "").await.is_empty());
+    assert!(listed(&*store, "snapshots/").await.is_empty());
+    subject.put("config", b"x");
+    assert!(listed(&*store, "config/").await.is_empty());
+    assert!(listed(&*store, "con/").await.is_empty());
+    assert!(listed(&*store, "config/deeper/").await.is_empty());
+}
+
+async fn stat_agrees_with_the_listing(subject: &dyn Subject) {
+    subject.put("data/00/a", &bytes(70_000));
+    subject.put("empty", b"");
+    let store = subject.store();
+    for info in store.list("").await.unwrap() {
+        assert_eq!(store.stat(&info.key).await.unwrap(), info);
+    }
+    assert_eq!(store.stat("data/00/a").await.unwrap().size, 70_000);
+}
+
+async fn gets_whole_objects(subject: &dyn Subject) {
+    let store = subject.store();
+    for size in [0, 1, 4096, 3 << 20] {
+        subject.put("object", &bytes(size));
+        assert_eq!(store.get("object").await.unwrap(), bytes(size));
+    }
+}
+
+async fn ranges_are_exact_at_all_edges(subject: &dyn Subject) {
+    const SIZE: usize = 300_000;
+    let content = bytes(SIZE);
+    subject.put("data/x", &content);
+    let store = subject.store();
+    let edges = [0, 1, 4095, 4096, 4097, 131_072, SIZE - 1, SIZE];
+    for start in edges {
+        for end in edges.into_iter().filter(|&end| end >= start) {
+            let range = store.get_range("data/x", start as u64, (end - start) as u64).await.unwrap();
+            assert!(range == content[start..end], "{start}..{end}");
+        }
+    }
+}
+
+async fn ranges_past_the_end_are_corrupt(subject: &dyn Subject) {
+    subject.put("data/x", &bytes(10));
+    subject.put("empty", b"");
+    let store = subject.store();
+    for (offset, length) in
+        [(0, 11), (9, 2), (10, 1), (11, 0), (1 << 62, 1), (0, 1 << 62), (u64::MAX, u64::MAX)]
+    {
+        assert_eq!(kind(store.get_range("data/x", offset, length).await), Kind::Corrupt, "{offset} {length}");
+    }
+    assert_eq!(kind(store.get_range("empty", 0, 1).await), Kind::Corrupt);
+}
+
+async fn missing_objects_are_not_found(subject: &dyn Subject) {
+    subject.put("data/00/x", b"x");
+    let store = subject.store();
+    for key in ["missing", "data", "data/00", "data/00/y", "data/00/x/y", "Data/00/x"] {
+        assert_eq!(kind(store.stat(key).await), Kind::NotFound, "{key}");
+        assert_eq!(kind(store.get(key).await), Kind::NotFound, "{key}");
+        assert_eq!(kind(store.get_range(key, 0, 0).await), Kind::NotFound, "{key}");
+    }
+}
+
+async fn what_is_no_key_is_invalid(subject: &dyn Subject) {
+    subject.put("data/x", b"x");
+    let store = subject.store();
+    for key in ["", "/data/x", "../x", "data/../data/x", "data//x", "data/x/", "./data/x", "a\0b"] {
+        assert_eq!(kind(store.stat(key).await), Kind::Invalid, "{key:?}");
+        assert_eq!(kind(store.get(key).await), Kind::Invalid, "{key:?}");
+        assert_eq!(kind(store.get_range(key, 0, 1).await), Kind::Invalid, "{key:?}");
+    }
+    for prefix in ["data", "/", "../", "/data/", "data//"] {
+        assert_eq!(kind(store.list(prefix).await), Kind::Invalid, "{prefix:?}");
+    }
+}
+
+async fn keys_may_be_any_text(subject: &dyn Subject) {
+    let store = subject.store();
+    for key in ["日本/é", "with space", "-dash", "line\nbreak", "%2F", "a..b", "...", "?x#y&z=1+"] {
+        subject.put(key, key.as_bytes());
+        assert_eq!(store.get(key).await.unwrap(), key.as_bytes());
+        assert_eq!(listed(&*store, "").await.get(key), Some(&(key.len() as u64)));
+    }
+}
+
+async fn nothing_is_remembered(subject: &dyn Subject) {
+    let store = subject.store();
+    assert_eq!(kind(store.get("x").await), Kind::NotFound);
+    subject.put("x", b"one");
+    assert_eq!(store.get("x").await.unwrap(), "one");
+    subject.put("x", b"other");
+    assert_eq!(store.get("x").await.unwrap(), "other");
+    assert_eq!(store.stat("x").await.unwrap().size, 5);
+    subject.remove("x");
+    assert_eq!(kind(store.stat("x").await), Kind::NotFound);
+    assert!(listed(&*store, "").await.is_empty());
+}
+
+async fn many_calls_at_once_do_not_mix(subject: &dyn Subject) {
+    let content = bytes(100_000);
+    for n in 0..10 {
+        subject.put(&format!("data/{n}"), &content[n..]);
+    }
+    let store = subject.store();
+    let calls = (0..300).map(|i| {
+        let (store, content) = (&store, &content);
+        async move {
+            let (n, offset) = (i % 10, i * 300);
+            let range = store.get_range(&format!("data/{n}"), offset as u64, 500).await.unwrap();
+            assert!(range == content[n + offset..][..500]);
+        }
+    });
+    join_all(calls).await;
+}
+
+async fn an_abandoned_call_harms_nobody(subject: &dyn Subject) {
+    subject.put("x", &bytes(1 << 20));
+    let store = subject.store();
+    for _ in 0..100 {
+        drop(store.get("x"));
+        drop(store.list("").now_or_never());
+        drop(store.get("x").now_or_never());
+    }
+    assert_eq!(store.get("x").await.unwrap(), bytes(1 << 20));
+}
+
+#[tokio::test]
+async fn faults_hit_the_calls_that_their_rule_names() {
+    let memory = InMemory::empty();
+    memory.put("data/x", b"0123456789");
+    memory.put("index/y", b"y");
+    let store = FaultyStore::new(memory.store());
+
+    let rule = store.add(Rule::new(Fault::Fail(Kind::Unavailable)).keys("data/").after(1).times(2));
+    let kinds = [store.get("data/x").await, store.get("data/x").await, store.get_range("data/x", 0, 1).await]
+        .map(|result| result.err().map(|e| e.kind()));
+    assert_eq!(kinds, [None, Some(Kind::Unavailable), Some(Kind::Unavailable)]);
+    assert_eq!(store.get("data/x").await.unwrap(), "0123456789");
+    assert_eq!(store.get("index/y").await.unwrap(), "y");
+    assert_eq!(rule.hits(), 2);
+
+    store.add(Rule::new(Fault::Fail(Kind::Denied)).lists());
+    assert_eq!(kind(store.list("data/").await), Kind::Denied);
+    store.heal();
+
+    store.add(Rule::new(Fault::Truncate(5)));
+    store.add(Rule::new(Fault::Flip(3)));
+    assert_eq!(store.get("data/x").await.unwrap(), Bytes::from_static(b"01224"));
+    assert_eq!(store.get_range("data/x", 2, 3).await.unwrap(), "224");
+    assert_eq!(kind(store.get_range("data/x", 2, 4).await), Kind::Corrupt);
+    assert_eq!(store.stat("data/x").await.unwrap().size, 5);
+    store.heal();
+
+    store.add(Rule::new(Fault::Stall).times(1));
+    assert!(store.get("data/x").now_or_never().is_none());
+    assert!(store.get("data/x").now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn calls_are_remembered_in_order() {
+    let memory = InMemory::empty();
+    memory.put("x", b"x");
+    let store = CountingStore::new(memory.store());
+    store.list("").await.unwrap();
+    store.get_range("x", 0, 1).await.unwrap();
+    let range = Call::Range { key: "x".into(), offset: 0, length: 1 };
+    assert_eq!(store.take(), [Call::List(String::new()), range]);
+    assert!(store.take().is_empty());
+}

@@ -1,0 +1,187 @@
+//! A store that fails by rule.
+//!
+//! ```ignore
+//! let store = FaultyStore::new(inner);
+//! let rule = store.add(Rule::new(Fault::Fail(Kind::Unavailable)).keys("data/").after(2).times(3));
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use backupfs::error::{Error, Kind, Result};
+use backupfs::store::{ObjectInfo, ObjectStore};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending};
+use tokio::sync::Notify;
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The call fails with this kind.
+    Fail(Kind),
+    /// The call never ends.
+    Stall,
+    /// The call waits for the notification, then goes on.
+    Wait(Arc<Notify>),
+    /// The object ends after so many bytes.
+    Truncate(u64),
+    /// The byte at this offset of the object has its lowest bit turned.
+    Flip(u64),
+}
+
+/// Which calls go wrong: those on keys that start with `keys` (all, if empty), after the first `after` of them, `times`
+/// times.
+pub struct Rule {
+    fault: Fault,
+    keys: String,
+    lists: bool,
+    after: u64,
+    times: u64,
+    met: AtomicU64,
+}
+
+impl Rule {
+    /// Every call on an object meets `fault`.
+    pub fn new(fault: Fault) -> Self {
+        Rule { fault, keys: String::new(), lists: false, after: 0, times: u64::MAX, met: AtomicU64::new(0) }
+    }
+
+    /// Only keys (or listed prefixes) that start so.
+    pub fn keys(self, start: &str) -> Self {
+        Rule { keys: start.into(), ..self }
+    }
+
+    /// Listings instead of objects.
+    pub fn lists(self) -> Self {
+        Rule { lists: true, ..self }
+    }
+
+    /// The first `calls` pass.
+    pub fn after(self, calls: u64) -> Self {
+        Rule { after: calls, ..self }
+    }
+
+    /// No more than so many calls are hit.
+    pub fn times(self, calls: u64) -> Self {
+        Rule { times: calls, ..self }
+    }
+
+    /// How many calls were hit.
+    pub fn hits(&self) -> u64 {
+        self.met.load(Ordering::SeqCst).saturating_sub(self.after).min(self.times)
+    }
+
+    fn meets(&self, key: &str, list: bool) -> Option<Fault> {
+        if list != self.lists || !key.starts_with(&self.keys) {
+            return None;
+        }
+        let nth = self.met.fetch_add(1, Ordering::SeqCst);
+        (nth >= self.after && nth - self.after < self.times).then(|| self.fault.clone())
+    }
+}
+
+/// A store whose calls meet rules; all rules that apply are met, in the order in which they were added.
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    rules: Mutex<Vec<Arc<Rule>>>,
+}
+
+impl FaultyStore {
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
+        Arc::new(FaultyStore { inner, rules: Mutex::default() })
+    }
+
+    /// Adds a rule; what is returned tells how often it was met.
+    pub fn add(&self, rule: Rule) -> Arc<Rule> {
+        let rule = Arc::new(rule);
+        self.rules.lock().unwrap().push(rule.clone());
+        rule
+    }
+
+    /// Everything works again; calls that stall go on stalling.
+    pub fn heal(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
+    /// Fails or waits as the rules say; answers what is wrong with the object itself.
+    async fn meet(&self, key: &str, list: bool) -> Result<Vec<Fault>> {
+        let rules = self.rules.lock().unwrap().clone();
+        let mut damage = Vec::new();
+        for fault in rules.iter().filter_map(|rule| rule.meets(key, list)) {
+            match fault {
+                Fault::Fail(kind) => {
+                    return Err(Error::new(kind, format!("{key}: fault injected by a test")));
+                }
+                Fault::Stall => pending().await,
+                Fault::Wait(go) => go.notified().await,
+                fault @ (Fault::Truncate(_) | Fault::Flip(_)) => damage.push(fault),
+            }
+        }
+        Ok(damage)
+    }
+}
+
+fn size(size: u64, damage: &[Fault]) -> u64 {
+    damage.iter().fold(size, |size, fault| match fault {
+        Fault::Truncate(end) => size.min(*end),
+        _ => size,
+    })
+}
+
+/// `bytes`, which lie at `offset` of the object, as damage leaves them.
+fn damaged(bytes: Bytes, offset: u64, damage: &[Fault]) -> Bytes {
+    let mut bytes = BytesMut::from(bytes);
+    for fault in damage {
+        if let Fault::Flip(at) = fault
+            && let Some(byte) = at.checked_sub(offset).and_then(|at| bytes.get_mut(at as usize))
+        {
+            *byte ^= 1;
+        }
+    }
+    bytes.freeze()
+}
+
+impl ObjectStore for FaultyStore {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
+        async move {
+            self.meet(prefix, true).await?;
+            self.inner.list(prefix).await
+        }
+        .boxed()
+    }
+
+    fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
+        async move {
+            let damage = self.meet(key, false).await?;
+            let info = self.inner.stat(key).await?;
+            Ok(ObjectInfo { size: size(info.size, &damage), ..info })
+        }
+        .boxed()
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>> {
+        async move {
+            let damage = self.meet(key, false).await?;
+            let mut bytes = self.inner.get(key).await?;
+            bytes.truncate(size(bytes.len() as u64, &damage) as usize);
+            Ok(damaged(bytes, 0, &damage))
+        }
+        .boxed()
+    }
+
+    fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
+        async move {
+            let damage = self.meet(key, false).await?;
+            if size(u64::MAX, &damage) < offset.saturating_add(length) {
+                return Err(Error::new(Kind::Corrupt, format!("{key}: truncated by a test")));
+            }
+            Ok(damaged(self.inner.get_range(key, offset, length).await?, offset, &damage))
+        }
+        .boxed()
+    }
+}

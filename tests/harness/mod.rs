@@ -1,0 +1,6 @@
+//! What several test targets need. A target takes it in with `#[path = "../harness/mod.rs"] mod harness;`.
+
+#![allow(dead_code, reason = "each target uses its part")]
+
+pub mod counting;
+pub mod faulty;

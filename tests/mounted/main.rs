@@ -2,6 +2,14 @@
 //!
 //! Needs root and `/dev/fuse`; without them each test prints that it was skipped, and why.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of a test may fail it"
+)]
+
 mod attributes;
 mod changes;
 mod faults;

@@ -84,13 +84,20 @@ impl Mountpoint {
 
 impl Drop for Mountpoint {
     fn drop(&mut self) {
-        while !self.mounted().is_empty() {
-            let mut umount = Command::new("umount");
-            let detached = umount.arg("-l").arg(self.path()).stderr(Stdio::null()).status();
-            if !detached.is_ok_and(|status| status.success()) {
-                break;
-            }
+        if !self.mounted().is_empty() {
+            drop(Detached(self.path()));
         }
+    }
+}
+
+/// A place where nothing is mounted after the test.
+pub struct Detached(pub PathBuf);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let mut umount = Command::new("umount");
+        umount.arg("-l").arg("--").arg(&self.0).stderr(Stdio::null());
+        while umount.status().is_ok_and(|status| status.success()) {}
     }
 }
 

@@ -1,6 +1,5 @@
 //! The one mount of this process: made once, ended once, never confused with another at the same place.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,7 +42,7 @@ impl Life {
     }
 
     /// Mounts, unless the end has come already.
-    pub fn mount(&self, spec: &fuse::MountSpec) -> Result<OwnedFd> {
+    pub fn mount(&self, spec: &fuse::MountSpec) -> Result<fuse::Device> {
         let mut state = self.state();
         if !matches!(*state, State::Opening) {
             return Err(interrupted());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::name::{digest8, id8};
 use super::place::{DateId, Placed};
-use super::state::{Copy, Date, Set, State};
+use super::state::{Copy, Date, Set, State, at};
 use crate::tree::{Cookie, Snapshot, Time};
 
 /// First position of a directory's numbered entries; those before are for entries with fixed names.
@@ -20,6 +20,8 @@ pub(super) struct Book {
 
 struct SetBook {
     cookie: Cookie,
+    /// When its list of dates changed last.
+    changed: Option<Time>,
     names: HashMap<Arc<str>, Record>,
 }
 
@@ -49,7 +51,7 @@ impl Book {
     pub(super) fn build(&mut self, members: &[Contribution], old: Option<&State>, now: Time) -> State {
         let mut sets = gather(members);
         sets.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        let sets: Vec<Set> = sets.into_iter().map(|(name, found)| self.set(name, found, old, now)).collect();
+        let sets: Vec<Set> = sets.into_iter().map(|set| self.set(set, members, old, now)).collect();
         let days: BTreeSet<i32> = members.iter().flat_map(|m| m.placed.iter().map(|p| p.day)).collect();
         let newest = sets.iter().filter_map(|set| set.newest()).map(|date| date.instant).max().unwrap_or(now);
         let stamp = |then: Option<Time>, same: bool| match then {
@@ -73,55 +75,53 @@ impl Book {
         }
     }
 
-    fn set(&mut self, name: Arc<[u8]>, mut found: Vec<Found<'_>>, old: Option<&State>, now: Time) -> Set {
-        let next = FIRST + u64::try_from(self.sets.len()).unwrap_or(u64::MAX - FIRST);
-        let book =
-            self.sets.entry(name.clone()).or_insert_with(|| SetBook { cookie: next, names: HashMap::new() });
+    fn set(
+        &mut self,
+        (name, mut found): (Arc<[u8]>, Vec<Found<'_>>),
+        members: &[Contribution],
+        old: Option<&State>,
+        now: Time,
+    ) -> Set {
+        let cookie = FIRST + u64::try_from(self.sets.len()).unwrap_or(u64::MAX - FIRST);
+        let new = || SetBook { cookie, changed: None, names: HashMap::new() };
+        let book = self.sets.entry(name.clone()).or_insert_with(new);
         found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        let dates = book.name(&found);
-        let by_plain = by(&dates, |date| date.plain.clone());
-        let mut set = Set {
+        let dates = book.name(&found, members);
+        let listed = |dates: &[Date]| dates.iter().map(|d| (d.id, d.listed.clone())).collect::<Vec<_>>();
+        let before = old.and_then(|old| old.set(&name)).map_or(&[][..], |set| &set.dates);
+        let changed = match book.changed {
+            Some(then) if listed(before) == listed(&dates) => then,
+            Some(then) => later(then, now),
+            None => dates.last().map_or(now, |newest| newest.instant),
+        };
+        book.changed = Some(changed);
+        Set {
+            by_plain: by(&dates, |date| date.plain.clone()),
             by_cookie: by(&dates, |date| date.cookie),
             aliases: book.aliases(&dates),
             cookie: book.cookie,
-            changed: dates.last().map_or(now, |date| date.instant),
             name,
+            changed,
             dates,
-            by_plain,
-        };
-        if let Some(before) = old.and_then(|old| old.set(&set.name)) {
-            let listed = |set: &Set| set.dates.iter().map(|d| (d.id, d.listed.clone())).collect::<Vec<_>>();
-            let same = listed(before) == listed(&set);
-            set.changed = if same { before.changed } else { later(before.changed, now) };
         }
-        set
     }
 }
 
 impl SetBook {
     /// Gives each date the name it is listed by.
-    fn name(&mut self, found: &[Found<'_>]) -> Vec<Date> {
-        let mut plain: HashMap<&str, u32> = HashMap::new();
-        let mut long: HashMap<(&str, String), u32> = HashMap::new();
+    fn name(&mut self, found: &[Found<'_>], members: &[Contribution]) -> Vec<Date> {
+        let mut alone: HashMap<&str, u32> = HashMap::new();
         for date in found {
-            *plain.entry(&date.first.plain).or_default() += 1;
+            *alone.entry(&date.first.plain).or_default() += 1;
         }
-        let alone = |date: &Found<'_>| plain.get(&*date.first.plain) == Some(&1);
-        for date in found.iter().filter(|date| !alone(date)) {
-            *long.entry((&date.first.plain, id8(date.key.2))).or_default() += 1;
-        }
+        let short = Shorts::of(found.iter().filter(|date| alone.get(&*date.first.plain) != Some(&1)), members);
         let mut dates = Vec::with_capacity(found.len());
         for date in found {
             let Placed { plain, date: id, instant, .. } = date.first;
-            let bound = self.names.get(plain).is_none_or(|record| record.date == *id);
-            let listed = if alone(date) && bound {
-                plain.clone()
-            } else {
-                let short = id8(date.key.2);
-                // Two paths of one snapshot in one set, or equal beginnings of two ids.
-                let unique = long.get(&(&**plain, short.clone())).is_none_or(|n| *n == 1);
-                let short = if unique { short } else { digest8(&id.to_be_bytes()) };
-                format!("{plain}-{short}").into()
+            let free = self.names.get(plain).is_none_or(|record| record.date == *id);
+            let listed = match alone.get(&**plain) {
+                Some(1) if free => plain.clone(),
+                _ => format!("{plain}-{}", short.pick(date, members)).into(),
             };
             dates.push(Date {
                 id: *id,
@@ -156,6 +156,45 @@ impl SetBook {
     }
 }
 
+/// What eight characters mean among dates of equal plain names.
+#[derive(Default)]
+struct Shorts<'a> {
+    /// Dates that are called so in a repository; `None`: several.
+    owners: HashMap<(&'a str, String), Option<DateId>>,
+    /// How many were first called so.
+    firsts: HashMap<(&'a str, String), u32>,
+}
+
+impl<'a> Shorts<'a> {
+    fn of(crowded: impl Iterator<Item = &'a Found<'a>>, members: &[Contribution]) -> Self {
+        let mut shorts = Shorts::default();
+        for date in crowded {
+            let plain: &str = &date.first.plain;
+            for copy in &date.copies {
+                let owner = shorts.owners.entry((plain, id8(id_of(*copy, members))));
+                owner.and_modify(|o| *o = o.filter(|id| *id == date.first.date)).or_insert(Some(date.first.date));
+            }
+            *shorts.firsts.entry((plain, date.first_short(members))).or_default() += 1;
+        }
+        shorts
+    }
+
+    /// What tells `date` from the others: its first id, which copies share; where that is another's id too, its own;
+    /// and where ids do not tell (two paths of a snapshot in one set), what it holds.
+    fn pick(&self, date: &Found<'a>, members: &[Contribution]) -> String {
+        let key = |short: &str| (&*date.first.plain, short.to_owned());
+        let (first, own) = (date.first_short(members), id8(date.key.2));
+        let mine = |short: &str| self.owners.get(&key(short)).map(|owner| *owner == Some(date.first.date));
+        let only = self.firsts.get(&key(&first)).is_none_or(|n| *n == 1);
+        match (mine(&first), mine(&own)) {
+            (Some(true), _) => first,
+            (None, _) if only => first,
+            (_, Some(true) | None) => own,
+            _ => digest8(&date.first.date.to_be_bytes()),
+        }
+    }
+}
+
 /// Brings together what belongs into one set, and there what is one date.
 fn gather(members: &[Contribution]) -> Vec<(Arc<[u8]>, Vec<Found<'_>>)> {
     let mut sets: HashMap<&Arc<[u8]>, (HashMap<DateId, usize>, Vec<Found<'_>>)> = HashMap::new();
@@ -181,6 +220,12 @@ fn gather(members: &[Contribution]) -> Vec<(Arc<[u8]>, Vec<Found<'_>>)> {
 }
 
 impl<'a> Found<'a> {
+    /// The short form of the id that it was first written under.
+    fn first_short(&self, members: &[Contribution]) -> String {
+        let copy = self.copies.first().and_then(|copy| snapshot(*copy, members));
+        copy.map_or_else(String::new, |s| id8(s.original.as_ref().unwrap_or(&s.id)))
+    }
+
     /// Adds a copy; those of one member are ordered by snapshot id, and the first of all gives the date its id.
     fn add(&mut self, copy: Copy, members: &'a [Contribution]) {
         let place = |copy: &Copy| (copy.member, id_of(*copy, members), copy.path);
@@ -193,9 +238,12 @@ impl<'a> Found<'a> {
     }
 }
 
+fn snapshot(copy: Copy, members: &[Contribution]) -> Option<&Snapshot> {
+    members.get(at(copy.member))?.list.get(at(copy.snapshot))
+}
+
 fn id_of(copy: Copy, members: &[Contribution]) -> &str {
-    let member = usize::try_from(copy.member).ok().and_then(|i| members.get(i));
-    member.and_then(|m| m.list.get(usize::try_from(copy.snapshot).ok()?)).map_or("", |s| &s.id)
+    snapshot(copy, members).map_or("", |snapshot| &snapshot.id)
 }
 
 /// Indexes of `items` by `key`.

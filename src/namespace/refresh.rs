@@ -142,9 +142,8 @@ impl Namespace {
         let desk = &mut *desk;
         let mut news = false;
         for (index, known) in desk.contributions.iter_mut().enumerate() {
-            let Some(list) = self.members.get(index).map(|member| member.source.snapshots()) else {
-                continue;
-            };
+            let Some(source) = self.members.get(index).map(|member| &member.source) else { continue };
+            let list = source.snapshots();
             if Arc::ptr_eq(&list, &known.list) {
                 continue;
             }
@@ -155,7 +154,8 @@ impl Namespace {
                     tracing::warn!(%error, "the set keeps its name");
                 }
             }
-            let repository = known.repository.clone();
+            // A source that was opened late has its identity only now.
+            let repository = source.id().into();
             *known = Contribution { repository, list, placed: placement.placed.into() };
         }
         if !news {

@@ -30,6 +30,8 @@ pub trait Describe: Sized {
     fn at(self, time: &str) -> Self;
     /// Sets what makes copies equal.
     fn content(self, content: &str) -> Self;
+    /// Makes it a copy of another snapshot, as `restic copy` does.
+    fn copy_of(self, original: &Snapshot) -> Self;
 }
 
 /// A snapshot whose id is `short` repeated to 64 digits: of `/`, made at 2026-03-01T03:00:00Z, with a content of its
@@ -38,6 +40,7 @@ pub fn snapshot(short: &str) -> Snapshot {
     let id: String = short.chars().cycle().take(64).collect();
     Snapshot {
         id: id.as_str().into(),
+        original: None,
         time: SnapshotTime { instant: Time { secs: 1_772_334_000, nanos: 0 }, offset: Some(0) },
         host: None,
         user: None,
@@ -78,6 +81,10 @@ impl Describe for Snapshot {
 
     fn content(self, content: &str) -> Self {
         Snapshot { content: content.into(), ..self }
+    }
+
+    fn copy_of(self, original: &Snapshot) -> Self {
+        Snapshot { id: self.id, original: Some(original.id.clone()), ..original.clone() }
     }
 }
 

@@ -130,7 +130,7 @@ fn what_is_missing_is_said_with_its_remedy_and_nothing_stays() {
     }
     for (spoil, says) in [
         ("umount /dev/fuse; mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3", "modprobe fuse"),
-        ("chmod 600 /dev/fuse", "/dev/fuse"),
+        ("chmod 600 /dev/fuse", "chmod 666 /dev/fuse"),
     ] {
         let place = Mountpoint::new();
         let dir = place.beside("machine");

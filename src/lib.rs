@@ -18,6 +18,10 @@
 //!
 //! `tests/layers.rs` holds which room may import which.
 
+// The tests' harness is shared with unit tests, where this crate has no other name.
+#[cfg(test)]
+extern crate self as backupfs;
+
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -19,11 +19,11 @@ use crate::tree::{Content, Snapshot, Source};
 /// File contents are not read.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    repositories: Repositories,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    repositories: Repositories,
 }
 
 /// What was found out about one repository.

@@ -4,7 +4,9 @@ use super::exit::Code;
 use super::print;
 use crate::error::Result;
 
-/// Prints completions for a shell: `backupfs completions bash > /etc/bash_completion.d/backupfs`
+/// Prints completions for a shell
+///
+/// For bash: backupfs completions bash > /etc/bash_completion.d/backupfs
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which shell

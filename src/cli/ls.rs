@@ -21,14 +21,14 @@ pub struct Args {
     /// A path as a mount would show it: SET, SET/DATE/dir, current/SET/dir, at/2026-03-01/SET [default: the root]
     #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
     inside: OsString,
-    #[command(flatten)]
-    repositories: Repositories,
     /// Mode, owner, size and time of each entry
     #[arg(short, long)]
     long: bool,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    repositories: Repositories,
 }
 
 /// One entry as JSON has it.

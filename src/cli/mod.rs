@@ -15,6 +15,7 @@ mod print;
 mod progress;
 mod serve;
 mod snapshots;
+mod status;
 mod umount;
 mod versions;
 
@@ -49,6 +50,7 @@ enum Verb {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Versions(versions::Args),
+    Status(status::Args),
     Check(check::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -64,6 +66,7 @@ impl Verb {
             Verb::Snapshots(args) => args.run(),
             Verb::Ls(args) => args.run(),
             Verb::Versions(args) => args.run(),
+            Verb::Status(args) => args.run(),
             Verb::Check(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),

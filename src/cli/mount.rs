@@ -13,11 +13,11 @@ use crate::error::{Error, Kind, Result};
 pub struct Args {
     /// An existing directory; may be left out when the configuration names one
     mountpoint: Option<PathBuf>,
-    #[command(flatten)]
-    repositories: Repositories,
     /// Stay in the foreground, with the log on stderr; Ctrl-C unmounts
     #[arg(short, long)]
     foreground: bool,
+    #[command(flatten)]
+    repositories: Repositories,
 }
 
 impl Args {

@@ -11,11 +11,11 @@ use crate::error::Result;
 /// Lists every snapshot with the directory that shows it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    repositories: Repositories,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    repositories: Repositories,
 }
 
 /// One date of one set, as the table has it.

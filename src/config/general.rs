@@ -127,12 +127,13 @@ fn sources(general: &mut General, entry: &Entry) -> Result<()> {
 
 /// A rule as it is being read.
 #[derive(Default)]
-struct Rule {
+pub struct Rule {
     from: Option<String>,
     to: Option<String>,
 }
 
-const RULE_KEYS: &[Key<Rule>] = &[
+/// What `[[rename]]` may say.
+pub const RULE_KEYS: &[Key<Rule>] = &[
     Key { name: "from", set: |rule, e| pattern(e).map(|from| rule.from = Some(from)) },
     Key { name: "to", set: |rule, e| e.text().map(|v| rule.to = Some(v.to_owned())) },
 ];

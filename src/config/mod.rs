@@ -6,6 +6,8 @@
 
 mod accounts;
 mod command;
+#[cfg(test)]
+mod documented;
 mod file;
 mod general;
 mod given;

@@ -25,7 +25,8 @@ pub struct Draft {
     pub place: String,
 }
 
-const KEYS: &[Key<Draft>] = &[
+/// What `[[source]]` may say; docs/options.md explains each.
+pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: access },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
@@ -68,13 +69,14 @@ fn name(entry: &Entry) -> Result<String> {
 
 /// Owner and mode as they are being read.
 #[derive(Default)]
-struct AccessDraft {
+pub struct AccessDraft {
     uid: u32,
     gid: u32,
     perm: Option<u16>,
 }
 
-const ACCESS_KEYS: &[Key<AccessDraft>] = &[
+/// What `access` may say.
+pub const ACCESS_KEYS: &[Key<AccessDraft>] = &[
     Key { name: "group", set: |a, e| id(e, accounts::group, "no such group").map(|v| a.gid = v) },
     Key { name: "mode", set: |a, e| mode(e).map(|v| a.perm = Some(v)) },
     Key { name: "user", set: |a, e| id(e, accounts::user, "no such user").map(|v| a.uid = v) },

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::handover::{Answer, Orders};
 use super::ours;
-use super::{mountpoint, process};
+use super::{mountpoint, process, recognise};
 use crate::config::{Config, Password};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
@@ -54,30 +54,28 @@ pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<
 /// Reads every password, so that prompts and files are those of whoever typed the command. Of several sources those
 /// whose password cannot be had are left out, with a note each; one alone is the error.
 fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
+    if let [only] = config.sources.as_slice() {
+        // Nobody should type a password for what is not there.
+        recognise::restic_at(&only.path).context(|| only.title.clone())?;
+    }
     let mut notes = Vec::new();
-    let mut kept = Vec::new();
-    let several = config.sources.len() > 1;
+    let mut failures = Vec::new();
     for mut source in std::mem::take(&mut config.sources) {
-        let ready = super::recognise::restic_at(&source.path)
-            .and_then(|()| source.password.read(&source.name, &source.title))
-            .context(|| source.title.clone());
-        match ready {
+        match source.password.read(&source.name, &source.title).context(|| source.title.clone()) {
             Ok(secret) => {
                 source.password = Password::known(secret);
-                kept.push(source);
+                config.sources.push(source);
             }
-            Err(error) if several => notes.push(format!("left out: {error}")),
-            Err(error) => return Err(error),
+            Err(error) => {
+                notes.push(format!("left out: {error}"));
+                failures.push(error);
+            }
         }
     }
-    if kept.is_empty() {
-        return Err(Error::new(
-            Kind::Unavailable,
-            format!("no repository can be opened: {}", notes.join("; ")),
-        ));
+    match failures.into_iter().next() {
+        Some(error) if config.sources.is_empty() => Err(error),
+        _ => Ok(notes),
     }
-    config.sources = kept;
-    Ok(notes)
 }
 
 /// This program, to be executed anew.

@@ -1,6 +1,5 @@
 //! The one mount of this process: made once, ended once, never confused with another at the same place.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,7 +42,7 @@ impl Life {
     }
 
     /// Mounts, unless the end has come already.
-    pub fn mount(&self, spec: &fuse::MountSpec) -> Result<OwnedFd> {
+    pub fn mount(&self, spec: &fuse::MountSpec) -> Result<fuse::Device> {
         let mut state = self.state();
         if !matches!(*state, State::Opening) {
             return Err(interrupted());
@@ -91,11 +90,7 @@ impl Life {
 
     /// The id of the mount of ours that is seen at the mountpoint.
     fn topmost(&self) -> Option<u64> {
-        ours::mounts()
-            .ok()?
-            .into_iter()
-            .rfind(|mount| mount.mountpoint == self.mountpoint)
-            .map(|mount| mount.id)
+        ours::seen_at(&self.mountpoint).ok()?.map(|mount| mount.id)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod handover;
 mod holders;
+mod late;
 mod launch;
 mod life;
 mod mountpoint;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
-use super::{recognise, translate};
+use super::late::Late;
+use super::{process, recognise, translate};
 use crate::cache::Budget;
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Kind, Result};
@@ -22,23 +23,26 @@ pub struct Tree {
     pub namespace: Arc<Namespace>,
     /// Every source is an immutable chunk repository.
     pub immutable: bool,
-    /// Sources that could not be opened: each error names its source.
+    /// Sources that could not be opened yet: each error names its source.
     pub failed: Vec<Error>,
 }
 
 /// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
-/// ones are reported in [`Tree::failed`], unless all fail.
+/// ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
+    let shared = Shared::new(Budget::of(config.memory));
+    let opened = open_all(config, runtime, &shared);
+    if opened.iter().all(Result::is_err) {
+        return Err(all_failed(opened.into_iter().filter_map(Result::err).collect()));
+    }
     let mut members = Vec::new();
     let mut failed = Vec::new();
-    for (source, opened) in config.sources.iter().zip(open_sources(config, runtime)) {
-        match opened {
-            Ok(opened) => members.push(translate::member(opened, source)),
-            Err(error) => failed.push(error),
-        }
-    }
-    if members.is_empty() {
-        return Err(all_failed(failed));
+    for (source, opened) in config.sources.iter().zip(opened) {
+        let opened = opened.unwrap_or_else(|error| {
+            failed.push(error.clone());
+            Late::new(source.clone(), shared.clone(), error)
+        });
+        members.push(translate::member(opened, source));
     }
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
@@ -58,21 +62,24 @@ fn all_failed(failed: Vec<Error>) -> Error {
 
 /// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
 pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
-    let shared = Shared::new(Budget::of(config.memory));
+    open_all(config, runtime, &Shared::new(Budget::of(config.memory)))
+}
+
+fn open_all(config: &Config, runtime: &Handle, shared: &Arc<Shared>) -> Vec<Result<Arc<dyn Source>>> {
     // One after the other: a prompt cannot be shared.
     let specs: Vec<_> = config.sources.iter().map(spec).collect();
-    let openings = specs.into_iter().map(|spec| {
-        let shared = shared.clone();
-        async move {
-            let opening = tokio::spawn(restic::open(spec?, shared));
-            opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
-        }
-    });
-    runtime.block_on(join_all(openings))
+    runtime.block_on(join_all(specs.into_iter().map(|spec| open_spec(spec, shared.clone()))))
+}
+
+/// Opens a source on a task of its own, whose panic is an error here.
+pub(super) async fn open_spec(spec: Result<restic::Spec>, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
+    let opening = tokio::spawn(restic::open(spec?, shared));
+    opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
 }
 
 /// What the restic room needs to open a source.
-fn spec(source: &config::Source) -> Result<restic::Spec> {
+pub(super) fn spec(source: &config::Source) -> Result<restic::Spec> {
+    process::keep_secrets()?;
     let named = || source.title.clone();
     let store = |path: &Path| -> Result<Arc<dyn ObjectStore>> {
         recognise::restic_at(path).context(named)?;

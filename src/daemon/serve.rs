@@ -121,7 +121,7 @@ fn serve_on(
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();
     signals::refresh_on(hangups, namespace);
-    ready(tree.failed.iter().map(|error| format!("left out: {error}")).collect())?;
+    ready(tree.failed.iter().map(|error| format!("cannot be opened now: {error}")).collect())?;
     let ended = session.wait();
     refreshing.abort();
     ended

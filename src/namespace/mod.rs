@@ -1,16 +1,94 @@
 //! Sets, dates, `latest`, `current`, `at`: the directories around the backups.
+//!
+//! Sources list snapshots; each is placed (`place`: which set, which name), and all together become a [`state`] that
+//! never changes (`build`), while a book keeps what names meant before. Directories (`dirs`) are light handles that work
+//! on the state of the moment; what lies inside a date is the source's own (`date`). When a source has something new
+//! (`refresh`), a new state takes the old one's place and the difference (`diff`) is told to the kernel.
+//!
+//! Nothing here reads a store: all comes through [`Source`](crate::tree::Source), and listing the root or a set opens
+//! no tree.
 
+mod build;
+mod calendar;
+mod clock;
+mod date;
+mod diff;
+mod dirs;
+#[cfg(test)]
+#[path = "../../tests/harness/fake_source.rs"]
+mod fake;
+mod filter;
+mod generated;
+mod guard;
+mod labels;
+mod name;
 mod options;
+mod place;
+mod refresh;
+mod report;
+mod setname;
+mod state;
 
+pub use clock::{Clock, SystemClock};
 pub use options::{Access, Filter, Member, Options, Rename, TimeStyle};
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::error::Result;
-use crate::tree::{ChangeSink, Node, Usage};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::tz::TimeZone;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Ancestor, ChangeSink, Node, Opened, Snapshot, Step, Time};
+use build::{Book, Contribution};
+use calendar::Calendar;
+use date::{Candidate, open_first};
+use place::{Placement, Placer};
+use setname::Renames;
+use state::{Date, Set, State, at};
+
+/// How many dates of a set may be damaged before nobody but root may enter it.
+const TRIES: usize = 8;
 
 /// The shown tree over all sources.
-pub struct Namespace {}
+pub struct Namespace {
+    members: Vec<Member>,
+    placers: Vec<Placer>,
+    renames: Renames,
+    calendar: Calendar,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    started: Time,
+    state: ArcSwap<State>,
+    desk: Mutex<Desk>,
+    /// What set directories of a shared mount show; fixed at the first look, because dates rely on it.
+    guards: Mutex<HashMap<Arc<[u8]>, Ancestor>>,
+    sink: ArcSwapOption<ChangeSink>,
+    /// By member.
+    watch: Vec<Watch>,
+    /// When the sources were asked last, as [`Namespace::age`].
+    asked: AtomicU64,
+    runtime: OnceLock<Handle>,
+    /// Counts generated files.
+    serial: AtomicU64,
+}
+
+/// What building the next state needs.
+struct Desk {
+    book: Book,
+    contributions: Vec<Contribution>,
+    /// Warnings given already.
+    told: HashSet<String>,
+}
+
+/// How the asking of one source goes.
+#[derive(Default)]
+struct Watch {
+    busy: AtomicBool,
+    failing: AtomicBool,
+}
 
 /// One snapshot as `backupfs snapshots` prints it.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -36,45 +114,119 @@ pub struct SnapshotRow {
 }
 
 impl Namespace {
-    /// Builds the tree from what the members' sources have listed so far. Errors: a template or rename rule that
-    /// yields a reserved name.
-    pub fn new(_members: Vec<Member>, _options: Options) -> Result<Arc<Namespace>> {
-        todo!()
+    /// Builds the tree from what the members' sources have listed so far. Errors: `Usage` for a template, zone, time
+    /// format or rename rule that is wrong or yields a reserved name.
+    pub fn new(members: Vec<Member>, options: Options) -> Result<Arc<Namespace>> {
+        Namespace::with(members, options, Arc::new(SystemClock::new()), TimeZone::system())
+    }
+
+    /// Like [`Namespace::new`] with another clock, in another local time zone.
+    pub fn with(
+        members: Vec<Member>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        local: TimeZone,
+    ) -> Result<Arc<Namespace>> {
+        let calendar = Calendar::new(options.time, &options.time_format, local)?;
+        let renames = Renames::new(&options.rename)?;
+        let placers = members.iter().map(Placer::new).collect::<Result<Vec<_>>>()?;
+        let started = clock.now();
+        let mut contributions = Vec::with_capacity(members.len());
+        for (member, placer) in members.iter().zip(&placers) {
+            let list = member.source.snapshots();
+            let placement = placer.place(member, &list, &renames, &calendar);
+            if let Some(error) = placement.refused.into_iter().next() {
+                return Err(error);
+            }
+            let repository = member.source.id().into();
+            contributions.push(Contribution { repository, list, placed: placement.placed.into() });
+        }
+        let mut book = Book::default();
+        let state = book.build(&contributions, None, started);
+        Ok(Arc::new(Namespace {
+            watch: members.iter().map(|_| Watch::default()).collect(),
+            asked: AtomicU64::new(u64::try_from(clock.elapsed().as_millis()).unwrap_or(0)),
+            state: ArcSwap::from_pointee(state),
+            desk: Mutex::new(Desk { book, contributions, told: HashSet::new() }),
+            guards: Mutex::default(),
+            sink: ArcSwapOption::empty(),
+            runtime: OnceLock::new(),
+            serial: AtomicU64::new(0),
+            members,
+            placers,
+            renames,
+            calendar,
+            options,
+            clock,
+            started,
+        }))
     }
 
     /// The root directory.
     pub fn root(self: &Arc<Self>) -> Node {
-        todo!()
+        dirs::root(self)
     }
 
-    /// Where changes are told; replaces an earlier sink.
-    pub fn on_change(&self, _sink: ChangeSink) {
-        todo!()
+    fn place(&self, member: usize, list: &[Snapshot]) -> Placement {
+        match self.members.get(member).zip(self.placers.get(member)) {
+            Some((member, placer)) => placer.place(member, list, &self.renames, &self.calendar),
+            None => Placement::default(),
+        }
     }
 
-    /// Refreshes every source once, concurrently, and rebuilds what changed. A failing source keeps its last list and
-    /// never delays another.
-    pub async fn refresh(self: &Arc<Self>) {
-        todo!()
+    /// Where a date can be read, in order.
+    fn candidates(&self, state: &State, date: &Date) -> Vec<Candidate> {
+        let candidate = |copy: &state::Copy| {
+            let (member, snapshot) = self.members.get(at(copy.member)).zip(state.snapshot(*copy))?;
+            let access = member.access.map(|Access { uid, gid, perm }| Ancestor { uid, gid, perm });
+            let (source, snapshot) = (member.source.clone(), snapshot.clone());
+            Some(Candidate { source, snapshot, path: at(copy.path), access })
+        };
+        date.copies.iter().filter_map(candidate).collect()
     }
 
-    /// Refreshes every `Options::refresh` on the current runtime until the returned task is dropped or aborted.
-    pub fn spawn_refresh(self: &Arc<Self>) -> tokio::task::JoinHandle<()> {
-        todo!()
+    /// Owner and mode of a set directory, when no tree must be opened to tell.
+    fn known_guard(&self, set: &Set) -> Option<Ancestor> {
+        if !self.options.shared {
+            return Some(guard::OPEN);
+        }
+        self.guards.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&set.name).copied()
     }
 
-    /// All sources together.
-    pub fn usage(&self) -> Usage {
-        todo!()
+    /// Owner and mode of a set directory: those of the strictest ancestor of its newest snapshot that can be opened.
+    /// Errors: whatever kept the tree from being opened, when it may work later.
+    fn guard(self: &Arc<Self>, state: &State, set: &Set) -> Step<Ancestor> {
+        if let Some(known) = self.known_guard(set) {
+            return Step::ok(known);
+        }
+        let dates: Vec<_> =
+            set.dates.iter().rev().take(TRIES).map(|date| self.candidates(state, date)).collect();
+        self.clone().guard_among(set.name.clone(), dates.into_iter())
     }
 
-    /// Every snapshot shown, by set and then by time.
-    pub fn snapshots(&self) -> Vec<SnapshotRow> {
-        todo!()
+    fn guard_among(
+        self: Arc<Self>,
+        set: Arc<[u8]>,
+        mut dates: std::vec::IntoIter<Vec<Candidate>>,
+    ) -> Step<Ancestor> {
+        let Some(newest) = dates.next() else { return Step::ok(guard::ROOT_ONLY) };
+        let settle = move |result: Result<(Candidate, Opened)>| match result {
+            Ok((candidate, opened)) => {
+                let found = guard::strictest(&candidate.above(&opened.ancestors));
+                let mut guards = self.guards.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                Step::ok(*guards.entry(set).or_insert(found))
+            }
+            Err(error) if damaged(&error) => self.guard_among(set, dates),
+            Err(error) => Step::err(error),
+        };
+        match open_first(newest) {
+            Step::Ready(result) => settle(result),
+            Step::Wait(wait) => Step::wait(async move { settle(wait.await).resolve().await }),
+        }
     }
+}
 
-    /// What `.backupfs/status.json` holds.
-    pub fn status(&self) -> serde_json::Value {
-        todo!()
-    }
+/// Whether trying again is in vain.
+fn damaged(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::Unsupported | Kind::Stale)
 }

@@ -10,5 +10,6 @@ mod failures;
 mod foreground;
 mod machine;
 mod mounting;
+mod reference;
 mod secrets;
 mod usage;

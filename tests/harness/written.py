@@ -105,17 +105,27 @@ class Written(Repository):
             return None
         return self._put(kind, self.key.seal(plain))
 
+    def garbage(self, kind, plain=None):
+        """Saves a snapshot or index file of these bytes, well encrypted, or of noise."""
+        return self._put(kind, os.urandom(200)) if plain is None else self._store(kind, plain)
+
     def blob(self, data, kind="data"):
         """Saves bytes; gives their id. Equal bytes are saved once."""
         name = hashlib.sha256(data).hexdigest()
         if (kind, name) not in self.known:
             self.known.add((kind, name))
-            self.packs[kind].append((name, self.key.seal(data)))
+            self.packs[kind].append((name, self.key.seal(data), None))
+        return name
+
+    def forged(self, name, data, kind="data", declared=None):
+        """Saves bytes under any id, as compressed to something of a declared length when one is given."""
+        self.known.add((kind, name))
+        self.packs[kind].append((name, self.key.seal(data), declared))
         return name
 
     def tree(self, nodes):
         """Saves a directory of nodes; gives its id."""
-        return self.blob(json.dumps({"nodes": nodes}).encode() + b"\n", "tree")
+        return self.blob(json.dumps({"nodes": nodes}, separators=(",", ":")).encode() + b"\n", "tree")
 
     def file(self, name, data=b"", **more):
         """The node of a file with these contents."""
@@ -148,13 +158,17 @@ class Written(Repository):
         return self
 
     def _pack(self, kind, blobs):
-        raw, header, entries = b"", b"", []
-        for name, unit in blobs:
+        raw, header, entries = bytearray(), b"", []
+        for name, unit, declared in blobs:
             entries.append({"id": name, "type": kind, "offset": len(raw), "length": len(unit)})
             raw += unit
-            header += struct.pack("<BI", kind == "tree", len(unit)) + bytes.fromhex(name)
+            if declared is None:
+                header += struct.pack("<BI", kind == "tree", len(unit)) + bytes.fromhex(name)
+            else:
+                entries[-1]["uncompressed_length"] = declared
+                header += struct.pack("<BII", 2 + (kind == "tree"), len(unit), declared) + bytes.fromhex(name)
         unit = self.key.seal(header)
-        pack = self._put("data", raw + unit + struct.pack("<I", len(unit)))
+        pack = self._put("data", bytes(raw) + unit + struct.pack("<I", len(unit)))
         for entry in entries:
             self.where[entry["id"]] = (self.path / "data" / pack[:2] / pack, entry["offset"], entry["length"])
         return {"id": pack, "blobs": entries}

@@ -32,11 +32,11 @@ pub struct Args {
     /// The file; for one of another host give --host too
     #[arg(value_name = "FILE")]
     file: OsString,
-    #[command(flatten)]
-    repositories: Repositories,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    repositories: Repositories,
 }
 
 /// Backups to look in.

@@ -1,15 +1,30 @@
 //! restic and rustic repositories, versions 1 and 2.
+//!
+//! [`open`] unlocks a repository and lists it ([`catalogue`]); a snapshot's path is then found in its tree
+//! ([`resolve`]) and shown as nodes ([`directory`], [`file`]). What is particular to the format's bytes is in [`format`],
+//! what all chunk repositories share in [`crate::source::chunked`].
 
+mod catalogue;
+mod directory;
+mod file;
 pub mod format;
+mod layout;
+mod open;
+mod parsed;
+mod repository;
+mod resolve;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::error::Result;
-use crate::source::chunked::Shared;
+pub use open::open;
+
 use crate::store::ObjectStore;
-use crate::tree::Source;
 
 /// A repository to open.
 pub struct Spec {
@@ -23,10 +38,4 @@ pub struct Spec {
     pub password: Zeroizing<Vec<u8>>,
     /// Key id (or a prefix of it) to try first.
     pub key_hint: Option<String>,
-}
-
-/// Opens a repository: key, config, snapshots, then index. Errors name the repository: `Password`, `Unsupported`
-/// version, `NotFound` (no repository there), `Corrupt`.
-pub async fn open(_spec: Spec, _shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    todo!()
 }

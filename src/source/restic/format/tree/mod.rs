@@ -222,7 +222,8 @@ impl<'a> NodeRef<'a> {
         (self.record.inode != 0).then_some((device, self.record.inode))
     }
 
-    /// A hash (XXH3, 128 bits) of the node's JSON: equal exactly when the whole node is recorded equally.
+    /// A hash (XXH3, 128 bits) of all that is shown of the node but its name: equal for nodes that nobody could tell
+    /// apart, whatever else was recorded of them.
     pub fn digest(&self) -> u128 {
         let [low, high] = self.record.digest;
         u128::from(high) << 64 | u128::from(low)

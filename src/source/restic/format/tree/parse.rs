@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::record::{Arenas, MISSING, Record};
 use super::xattr::Attributes;
@@ -179,12 +178,9 @@ impl Parser<'_> {
         let mtime = parse_time(raw.mtime.as_ref())?.unwrap_or_default();
         let atime = parse_time(raw.atime.as_ref())?.unwrap_or(mtime);
         let ctime = parse_time(raw.ctime.as_ref())?.unwrap_or(mtime);
-        let digest = xxh3_128(json.as_bytes());
         let perm = perm(raw, kind);
-        let record = Record {
-            // The two halves of 128 bits.
-            #[allow(clippy::cast_possible_truncation)]
-            digest: [digest as u64, (digest >> 64) as u64],
+        let mut record = Record {
+            digest: [0; 2],
             inode: raw.inode.unwrap_or(0),
             size: raw.size.unwrap_or(0),
             secs: [mtime.secs, atime.secs, ctime.secs],
@@ -204,6 +200,7 @@ impl Parser<'_> {
         if i64::try_from(record.size).is_err() {
             return Err(format!("its size is {}", record.size).into());
         }
+        record.digest = record.digest_of(&self.arenas);
         self.records.push(record);
         Ok(())
     }

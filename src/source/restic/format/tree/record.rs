@@ -1,5 +1,8 @@
 //! What a tree keeps of a node, and the arenas that hold what is not of fixed size.
 
+use xxhash_rust::xxh3::Xxh3;
+
+use super::xattr;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Id;
 use crate::tree::{FileType, Time};
@@ -10,7 +13,7 @@ pub const MISSING: u32 = u32::MAX;
 /// One node.
 #[derive(Clone, Copy)]
 pub struct Record {
-    /// XXH3 of the node's JSON, low half first.
+    /// XXH3 of all that is shown of the node, low half first.
     pub digest: [u64; 2],
     pub inode: u64,
     pub size: u64,
@@ -41,6 +44,36 @@ impl Record {
     pub fn time(&self, which: usize) -> Time {
         let (secs, nanos) = (self.secs.get(which), self.nanos.get(which));
         Time { secs: secs.copied().unwrap_or(0), nanos: nanos.copied().unwrap_or(0) }
+    }
+
+    /// Hashes all that is shown of the node but its name. The JSON will not do: writers put the time zone into it, which
+    /// changes twice a year, and the device number, which changes with a reboot.
+    pub fn digest_of(&self, arenas: &Arenas) -> [u64; 2] {
+        let mut hash = Xxh3::new();
+        self.secs.iter().for_each(|number| hash.update(&number.to_le_bytes()));
+        let [mtime, atime, ctime] = self.nanos;
+        for number in [mtime, atime, ctime, self.uid, self.gid, self.links] {
+            hash.update(&number.to_le_bytes());
+        }
+        hash.update(&self.size.to_le_bytes());
+        hash.update(&self.perm.to_le_bytes());
+        hash.update(&[self.kind as u8]);
+        match self.kind {
+            FileType::File => arenas.ids(self.at, self.count).iter().for_each(|id| hash.update(&id.0)),
+            FileType::Dir => arenas.ids(self.at, 1).iter().for_each(|id| hash.update(&id.0)),
+            FileType::Symlink => hash.update(arenas.bytes(self.at, self.count)),
+            _ => hash.update(&self.at.to_le_bytes()),
+        }
+        for (name, value) in xattr::decode(arenas.bytes_from(self.xattrs)) {
+            for part in [name, value] {
+                hash.update(&(part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        let digest = hash.digest128();
+        // The two halves of 128 bits.
+        #[allow(clippy::cast_possible_truncation)]
+        [digest as u64, (digest >> 64) as u64]
     }
 
     /// The same node after its arenas were appended behind `base`.

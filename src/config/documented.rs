@@ -1,0 +1,47 @@
+//! Holds docs/options.md against the tables of keys: every key is in it, in the right column, and nothing else is.
+
+use std::collections::BTreeSet;
+
+use super::given::Key;
+use super::{general, source};
+
+const OPTIONS: &str = include_str!("../../docs/options.md");
+
+/// What only a file can say, because it has keys of its own.
+const FILE_ONLY: &[&str] = &["rename", "source"];
+
+/// The documented options that can be given at `place`.
+fn documented(place: &str) -> BTreeSet<&'static str> {
+    let rows = OPTIONS.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    cells
+        .filter(|cells| cells[2].split(", ").any(|at| at == format!("`{place}`")))
+        .map(|cells| cells[1].trim_matches('`'))
+        .collect()
+}
+
+fn known<T>(keys: &[Key<T>]) -> BTreeSet<&'static str> {
+    keys.iter().map(|key| key.name).collect()
+}
+
+#[test]
+fn every_key_is_documented_where_it_can_be_said() {
+    let general = known(general::KEYS);
+    assert_eq!(documented("file"), general);
+    let typed = general.into_iter().filter(|name| !FILE_ONLY.contains(name)).collect();
+    assert_eq!(documented("-o"), typed);
+    assert_eq!(documented("[[source]]"), known(source::KEYS));
+    assert_eq!(documented("[[rename]]"), known(general::RULE_KEYS));
+    assert_eq!(documented("access"), known(source::ACCESS_KEYS));
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let example = OPTIONS.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let example = example.replace("www-data", "root");
+    let entries = super::file::entries(std::path::Path::new("c.toml"), &example).unwrap();
+    let mut read = general::General::default();
+    super::given::apply(general::KEYS, &mut read, &entries).unwrap();
+    assert_eq!(read.sources.len(), 2);
+    assert!(read.mount.allow_other);
+}

@@ -1,0 +1,151 @@
+//! A source that could not be opened with the others: it is tried again at each refresh, and then is what it opens.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use futures_util::future::BoxFuture;
+
+use super::open::{open_spec, spec};
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::source::chunked::Shared;
+use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Usage};
+
+/// Empty until it can be opened.
+pub struct Late {
+    config: config::Source,
+    shared: Arc<Shared>,
+    opened: OnceLock<Arc<dyn Source>>,
+    /// Why it could not be opened the last time.
+    failure: Mutex<Error>,
+    nothing: Arc<[Snapshot]>,
+}
+
+impl Late {
+    /// A source that could not be opened because of `failure`.
+    pub fn new(config: config::Source, shared: Arc<Shared>, failure: Error) -> Arc<Self> {
+        let (opened, failure) = (OnceLock::new(), Mutex::new(failure));
+        Arc::new(Late { config, shared, opened, failure, nothing: Arc::default() })
+    }
+
+    fn failure(&self) -> Error {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn try_again(&self) -> Result<bool> {
+        let failure = self.failure();
+        if !may_pass(&failure) {
+            return Err(failure);
+        }
+        let config = self.config.clone();
+        let spec = tokio::task::spawn_blocking(move || spec(&config)).await;
+        let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
+        match open_spec(spec, self.shared.clone()).await {
+            Ok(source) => {
+                // Refreshes do not overlap; were it set already, that one is as good.
+                let _ = self.opened.set(source);
+                Ok(true)
+            }
+            Err(error) => {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = error.clone();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether the same repository and password might work later: a disk that is not there yet, not a wrong password.
+fn may_pass(failure: &Error) -> bool {
+    match failure.kind() {
+        Kind::NotFound
+        | Kind::NotDirectory
+        | Kind::Stale
+        | Kind::Unavailable
+        | Kind::TimedOut
+        | Kind::Denied
+        | Kind::Invalid
+        | Kind::Corrupt
+        | Kind::System => true,
+        Kind::Password
+        | Kind::Unsupported
+        | Kind::NoAttribute
+        | Kind::IsDirectory
+        | Kind::Usage
+        | Kind::Interrupted
+        | Kind::Internal => false,
+    }
+}
+
+impl Source for Late {
+    fn id(&self) -> &str {
+        self.opened.get().map_or("", |source| source.id())
+    }
+
+    fn name(&self) -> &str {
+        let config::Source { title, .. } = &self.config;
+        title
+    }
+
+    fn snapshots(&self) -> Arc<[Snapshot]> {
+        self.opened.get().map_or_else(|| self.nothing.clone(), |source| source.snapshots())
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<bool>> {
+        match self.opened.get() {
+            Some(source) => source.refresh(),
+            None => Box::pin(self.try_again()),
+        }
+    }
+
+    fn open(&self, snapshot: &SnapshotId, path: usize) -> Step<Opened> {
+        match self.opened.get() {
+            Some(source) => source.open(snapshot, path),
+            None => Step::err(self.failure()),
+        }
+    }
+
+    fn health(&self) -> SourceHealth {
+        match self.opened.get() {
+            Some(source) => source.health(),
+            None => SourceHealth {
+                listed: None,
+                error: Some(self.failure()),
+                usage: Usage::default(),
+                omitted: 0,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Budget;
+    use crate::config::{Password, Secret, Typed, resolve};
+
+    fn late(path: &std::path::Path, failure: Kind) -> Arc<Late> {
+        let typed = Typed { repos: vec![path.into()], ..Typed::default() };
+        let mut source = resolve(&typed).unwrap().sources.remove(0);
+        source.password = Password::known(Secret::new(b"x".to_vec().into()));
+        Late::new(source, Shared::new(Budget::of(16 << 20)), Error::new(failure, "away"))
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_tried_again_and_stays_empty_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("repo");
+        let source = late(&path, Kind::NotFound);
+        assert!(source.snapshots().is_empty());
+        assert_eq!(source.health().error.unwrap().to_string(), "away");
+        assert!(matches!(source.open(&"ab".into(), 0), Step::Ready(Err(_))));
+        // The reason is the newest one.
+        source.refresh().await.unwrap_err();
+        assert!(source.health().error.unwrap().to_string().contains("No such file"), "{:?}", source.health());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_not_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = late(dir.path(), Kind::Password).refresh().await.unwrap_err();
+        assert_eq!(error.to_string(), "away");
+    }
+}

@@ -1,0 +1,447 @@
+//! The requests of the kernel, one method each: find the question, ask it, shape the reply.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+use tracing::debug;
+
+use super::answer::{Call, Desk};
+use super::directory::What;
+use super::inodes::resolve;
+use super::state::{Found, State};
+use super::{XattrPolicy, attr};
+use crate::tree::{FileType, Step};
+
+const GENERATION: Generation = Generation(0);
+const NAME_LIMIT: usize = 255;
+
+/// Answers the kernel out of a [`State`].
+pub(super) struct Filesystem {
+    state: Arc<State>,
+    desk: Desk,
+}
+
+impl Filesystem {
+    /// For `state`, with failures and waits going over `desk`.
+    pub fn new(state: Arc<State>, desk: Desk) -> Self {
+        Filesystem { state, desk }
+    }
+
+    fn metadata(&self, operation: &'static str, ino: INodeNo) -> Call {
+        Call { operation, ino: ino.0, limit: self.state.options.metadata_timeout }
+    }
+
+    fn data(&self, operation: &'static str, ino: INodeNo) -> Call {
+        Call { operation, ino: ino.0, limit: self.state.options.data_timeout }
+    }
+}
+
+impl fuser::Filesystem for Filesystem {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let options = &self.state.options;
+        let mut wanted = vec![
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ];
+        // Enforcing ACLs implies default_permissions, which would lock the mounter out of files recorded as others'.
+        if options.allow_other && options.xattrs == XattrPolicy::All {
+            wanted.push(InitFlags::FUSE_POSIX_ACL);
+        }
+        for capability in wanted {
+            if config.add_capabilities(capability).is_err() {
+                debug!(?capability, "this kernel does not offer it");
+            }
+        }
+        let zero_message =
+            options.immutable && config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_ok();
+        self.state.zero_message_opens.store(zero_message, Ordering::Relaxed);
+        // Requests that the kernel makes on its own, read-ahead above all; the default of 16 starves distant stores.
+        let _ = config.set_max_background(128);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes();
+        if name.len() > NAME_LIMIT {
+            return reply.error(Errno::ENAMETOOLONG);
+        }
+        let state = self.state.clone();
+        self.desk.answer(
+            self.metadata("lookup", parent),
+            reply,
+            || self.state.lookup(parent.0, name),
+            move |reply, found| send_entry(&state, reply, found),
+        );
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        self.state.inodes.forget(ino.0, count);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.desk.answer(
+            self.metadata("getattr", ino),
+            reply,
+            || self.state.attributes(ino.0),
+            |reply, (attr, ttl)| reply.attr(&ttl, &attr),
+        );
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        self.desk.answer(
+            self.metadata("readlink", ino),
+            reply,
+            || self.state.target(ino.0),
+            |reply, target| reply.data(&target),
+        );
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.state.opens_need_no_message() {
+            return reply.error(Errno::ENOSYS);
+        }
+        let state = self.state.clone();
+        self.desk.answer(
+            self.metadata("open", ino),
+            reply,
+            || self.state.open_file(ino.0),
+            move |reply, file| {
+                let handle = FileHandle(state.files.insert(file));
+                reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.desk.answer(
+            self.data("read", ino),
+            reply,
+            || self.state.file(ino.0, handle.0).then(move |file| file.read(offset, size)),
+            |reply, data| reply.data(&data),
+        );
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.state.files.remove(handle.0);
+        reply.ok();
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        // There is nothing to flush, and this is how the kernel learns never to ask again.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let hole = whence == libc::SEEK_HOLE;
+        let offset = match u64::try_from(offset) {
+            Ok(offset) if hole || whence == libc::SEEK_DATA => offset,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        self.desk.answer(
+            self.data("lseek", ino),
+            reply,
+            || self.state.file(ino.0, handle.0).then(move |file| file.seek(offset, hole)),
+            |reply, found| match found.and_then(|found| i64::try_from(found).ok()) {
+                Some(found) => reply.offset(found),
+                None => reply.error(Errno::ENXIO),
+            },
+        );
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let state = self.state.clone();
+        self.desk.answer(
+            self.metadata("opendir", ino),
+            reply,
+            || self.state.open_dir(ino.0),
+            move |reply, dir| {
+                let flags = if dir.unchanging {
+                    FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+                } else {
+                    FopenFlags::empty()
+                };
+                reply.opened(FileHandle(state.dirs.insert(dir)), flags);
+            },
+        );
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let state = self.state.clone();
+        self.desk.answer(
+            self.metadata("readdir", ino),
+            reply,
+            || self.state.listing(handle.0, offset),
+            move |mut reply, (dir, listing)| {
+                let end = dir.visit(&*listing, offset, |line| match line.what {
+                    What::Dots(name, ino) => {
+                        reply.add(INodeNo(ino), line.next, fuser::FileType::Directory, name)
+                    }
+                    What::Entry(entry) => {
+                        let identity = resolve(entry.identity, dir.identity, entry.name);
+                        let ino = INodeNo(state.inodes.number(identity));
+                        reply.add(ino, line.next, attr::kind(entry.kind), OsStr::from_bytes(entry.name))
+                    }
+                });
+                if !end {
+                    state.pins.keep(&dir, listing);
+                }
+                reply.ok();
+            },
+        );
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let state = self.state.clone();
+        self.desk.answer(
+            self.metadata("readdirplus", ino),
+            reply,
+            || self.state.listing(handle.0, offset),
+            move |mut reply, (dir, listing)| {
+                let end = dir.visit(&*listing, offset, |line| match line.what {
+                    What::Dots(name, ino) => {
+                        let attr = attr::placeholder(FileType::Dir, ino);
+                        reply.add(INodeNo(ino), line.next, name, &Duration::ZERO, &attr, GENERATION)
+                    }
+                    What::Entry(entry) => {
+                        let identity = resolve(entry.identity, dir.identity, entry.name);
+                        let child = state.entry(&dir, &*listing, entry, identity);
+                        let ino = state.inodes.enter(identity, child.place);
+                        let attr = FileAttr { ino: INodeNo(ino), ..child.attr };
+                        let name = OsStr::from_bytes(entry.name);
+                        let full =
+                            reply.add(INodeNo(ino), line.next, name, &child.attr_ttl, &attr, GENERATION);
+                        if full {
+                            state.inodes.forget(ino, 1);
+                        }
+                        full
+                    }
+                });
+                if !end {
+                    state.pins.keep(&dir, listing);
+                }
+                reply.ok();
+            },
+        );
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.state.dirs.remove(handle.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        const BLOCK: u32 = 4096;
+        let usage = (self.state.options.usage)();
+        // Never zero: df hides file systems of no size.
+        let blocks = usage.bytes.div_ceil(u64::from(BLOCK)).max(1);
+        reply.statfs(blocks, 0, 0, usage.objects.max(1), 0, BLOCK, 255, BLOCK);
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if self.state.options.xattrs == XattrPolicy::None {
+            return reply.error(Errno::ENOSYS);
+        }
+        let known = self.state.known(ino.0);
+        if known.as_ref().is_ok_and(|known| known.place.plain) {
+            return reply.error(Errno::ENODATA);
+        }
+        let (rules, name) = (self.state.rules.clone(), name.as_bytes().to_vec());
+        let work = || match known {
+            Ok(known) => known.node().then(move |node| rules.get(&node, &name)),
+            Err(error) => Step::err(error),
+        };
+        self.desk.answer(self.metadata("getxattr", ino), reply, work, move |reply, value| match value {
+            Some(value) => send_attribute(reply, &value, size),
+            None => reply.error(Errno::ENODATA),
+        });
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        if self.state.options.xattrs == XattrPolicy::None {
+            return reply.error(Errno::ENOSYS);
+        }
+        let (rules, privileged) = (self.state.rules.clone(), request.uid() == 0);
+        self.desk.answer(
+            self.metadata("listxattr", ino),
+            reply,
+            || self.state.node(ino.0).then(move |node| rules.list(&node, privileged)),
+            move |reply, list| send_attribute(reply, &list, size),
+        );
+    }
+
+    /// Asked only in a private mount, where the kernel checks nothing and the mounter may read all. What cannot be run
+    /// is still not runnable; that nothing can be written is the kernel's own answer.
+    fn access(&self, _: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        if !mask.contains(AccessFlags::X_OK) {
+            return reply.ok();
+        }
+        self.desk.answer(
+            self.metadata("access", ino),
+            reply,
+            || self.state.node(ino.0),
+            |reply, node| {
+                let runs = node.meta.kind == FileType::Dir || node.meta.perm & 0o111 != 0;
+                if runs { reply.ok() } else { reply.error(Errno::EACCES) }
+            },
+        );
+    }
+
+    // Root can remount what the kernel mounted read-only. It stays read-only.
+
+    fn setattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+}
+
+fn send_entry(state: &State, reply: ReplyEntry, found: Found) {
+    match found.child {
+        Some(child) => {
+            let ino = state.inodes.enter(child.identity, child.place);
+            let attr = FileAttr { ino: INodeNo(ino), ..child.attr };
+            reply.entry_with_ttls(&child.attr_ttl, &found.ttl, &attr, GENERATION);
+        }
+        None if found.ttl.is_zero() => reply.error(Errno::ENOENT),
+        // Number 0 says "none", and for how long.
+        None => reply.entry(&found.ttl, &attr::placeholder(FileType::File, 0), GENERATION),
+    }
+}
+
+/// An attribute's value or the list of names: its size when the caller has no room yet.
+fn send_attribute(reply: ReplyXattr, value: &[u8], room: u32) {
+    match u32::try_from(value.len()) {
+        Ok(size) if room == 0 => reply.size(size),
+        Ok(size) if size <= room => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}

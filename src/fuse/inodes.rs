@@ -1,0 +1,390 @@
+//! The inodes that the kernel knows, and how to get at their nodes again.
+//!
+//! Every node has an identity of 128 bits: its key, or the hash of its directory's identity and its name. Its low half
+//! is the inode number, so numbers are the same after a remount; where a live inode of another identity has that
+//! number, it hops on. What the kernel forgets leaves the table.
+//!
+//! A million inodes of one listing must stay small: an entry is 40 bytes with its number, and refers to its place, the
+//! directory and position it was listed at, instead of holding its node.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Kind};
+use crate::tree::{Cookie, Dir, Identity, Node, Step};
+
+/// The inode number of the root.
+pub(super) const ROOT: u64 = 1;
+
+const SHARDS: usize = 16;
+/// Odd, so that hopping visits every number before it comes round.
+const HOP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// How the node of an inode is had again. Shared by all entries of one listing.
+pub(super) enum Origin {
+    /// It was listed with its attributes: the entry's position finds it.
+    Listed {
+        /// Number of the directory.
+        parent: u64,
+        /// The directory.
+        dir: Arc<dyn Dir>,
+    },
+    /// It was listed without attributes: its name finds it.
+    Named {
+        /// Number of the directory.
+        parent: u64,
+        /// The directory.
+        dir: Arc<dyn Dir>,
+        /// Its name there.
+        name: Box<[u8]>,
+    },
+    /// It was looked up.
+    Held {
+        /// Number of the directory.
+        parent: u64,
+        /// The node itself.
+        node: Node,
+    },
+}
+
+impl Origin {
+    /// The directory that it was last found in.
+    fn parent(&self) -> u64 {
+        match self {
+            Origin::Listed { parent, .. } | Origin::Named { parent, .. } | Origin::Held { parent, .. } => {
+                *parent
+            }
+        }
+    }
+}
+
+/// Where a node was found.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// How to find it.
+    pub origin: Arc<Origin>,
+    /// Its position, where the origin is a listing.
+    pub at: Cookie,
+    /// Known to answer to no extended attribute.
+    pub plain: bool,
+}
+
+/// What the table knows of one inode.
+pub(super) struct Known {
+    /// The 128 bits that its entries' identities chain from.
+    pub identity: u128,
+    /// Where it was last found.
+    pub place: Place,
+}
+
+impl Known {
+    /// The directory that it was last found in.
+    pub fn parent(&self) -> u64 {
+        self.place.origin.parent()
+    }
+
+    /// Its node, fetched again if need be. Errors: `Stale` when it is no longer where it was.
+    pub fn node(&self) -> Step<Node> {
+        let gone = || Error::new(Kind::Stale, "no longer where it was");
+        let identity = self.identity;
+        let same = move |node: &Node| match node.meta.identity {
+            Identity::Path => true,
+            Identity::Key(key) => key == identity,
+        };
+        match &*self.place.origin {
+            Origin::Held { node, .. } => Step::ok(node.clone()),
+            Origin::Listed { dir, .. } => {
+                let at = self.place.at;
+                dir.listing().map(move |listing| listing.node(at).filter(same).ok_or_else(gone))
+            }
+            Origin::Named { dir, name, .. } => {
+                dir.lookup(name).map(move |node| node.filter(same).ok_or_else(gone))
+            }
+        }
+    }
+}
+
+struct Entry {
+    // The low half follows from the number and the hops.
+    high: u64,
+    at: Cookie,
+    origin: Arc<Origin>,
+    lookups: u32,
+    hops: u8,
+    plain: bool,
+}
+
+impl Entry {
+    fn is(&self, high: u64, hops: u8) -> bool {
+        (self.high, self.hops) == (high, hops)
+    }
+}
+
+/// The table. Its locks are held for one entry at a time and never while a node is asked.
+pub(super) struct Inodes {
+    shards: [Mutex<HashMap<u64, Entry>>; SHARDS],
+    // Most hops that any entry ever needed: nearly always none.
+    deepest: AtomicU8,
+}
+
+impl Inodes {
+    /// A table that knows the root.
+    pub fn new(root: Node) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        let inodes = Inodes { shards, deepest: AtomicU8::new(0) };
+        let identity = match root.meta.identity {
+            Identity::Path => chain(0, b""),
+            Identity::Key(key) => key,
+        };
+        let (low, high) = halves(identity);
+        let entry = Entry {
+            high,
+            // The root's number does not follow from its identity, so the low half is kept where a position would be.
+            at: low,
+            origin: Arc::new(Origin::Held { parent: ROOT, node: root }),
+            lookups: u32::MAX,
+            hops: 0,
+            plain: false,
+        };
+        inodes.shard(ROOT).insert(ROOT, entry);
+        inodes
+    }
+
+    /// What is known of `ino`, or `None` when the kernel should not know it.
+    pub fn get(&self, ino: u64) -> Option<Known> {
+        let shard = self.shard(ino);
+        let entry = shard.get(&ino)?;
+        let place = Place { origin: entry.origin.clone(), at: entry.at, plain: entry.plain };
+        Some(Known { identity: identity(ino, entry), place })
+    }
+
+    /// The number that a node of `identity` has, or would have if it came now.
+    pub fn number(&self, identity: u128) -> u64 {
+        let (low, high) = halves(identity);
+        let mut hops = self.settled(identity).unwrap_or(0);
+        loop {
+            let ino = hopped(low, hops);
+            if ino > ROOT && self.shard(ino).get(&ino).is_none_or(|e| e.is(high, hops)) {
+                return ino;
+            }
+            hops = hops.wrapping_add(1);
+        }
+    }
+
+    /// Whether the kernel knows a node of `identity`: then its number.
+    pub fn live(&self, identity: u128) -> Option<u64> {
+        let ino = self.number(identity);
+        self.shard(ino).contains_key(&ino).then_some(ino)
+    }
+
+    /// Counts one look-up of the node of `identity` and returns its number. The newest place replaces an older one,
+    /// which may be in a snapshot that goes first.
+    pub fn enter(&self, identity: u128, place: Place) -> u64 {
+        let (low, high) = halves(identity);
+        let mut hops = self.settled(identity).unwrap_or(0);
+        loop {
+            let ino = hopped(low, hops);
+            if ino > ROOT {
+                match self.shard(ino).entry(ino) {
+                    Slot::Vacant(slot) => {
+                        let Place { origin, at, plain } = place;
+                        slot.insert(Entry { high, at, origin, lookups: 1, hops, plain });
+                        self.deepest.fetch_max(hops, Ordering::Relaxed);
+                        return ino;
+                    }
+                    Slot::Occupied(mut slot) if slot.get().is(high, hops) => {
+                        let entry = slot.get_mut();
+                        entry.lookups = entry.lookups.saturating_add(1);
+                        (entry.origin, entry.at, entry.plain) = (place.origin, place.at, place.plain);
+                        return ino;
+                    }
+                    Slot::Occupied(_) => {}
+                }
+            }
+            hops = hops.wrapping_add(1);
+        }
+    }
+
+    /// Takes back `count` look-ups. A count that ever reached its limit is no longer known, and its entry stays.
+    pub fn forget(&self, ino: u64, count: u64) {
+        let mut shard = self.shard(ino);
+        let Slot::Occupied(mut slot) = shard.entry(ino) else { return };
+        if slot.get().lookups == u32::MAX {
+            return;
+        }
+        match u32::try_from(count).ok().and_then(|count| slot.get().lookups.checked_sub(count)) {
+            Some(rest) if rest > 0 => slot.get_mut().lookups = rest,
+            _ => drop(slot.remove()),
+        }
+    }
+
+    /// Replaces the node of an inode whose attributes changed, if it is still known.
+    pub fn renew(&self, ino: u64, node: Node) {
+        if let Some(entry) = self.shard(ino).get_mut(&ino) {
+            let parent = entry.origin.parent();
+            entry.origin = Arc::new(Origin::Held { parent, node });
+        }
+    }
+
+    /// After how many hops `identity` lives. A number before that may have become free since.
+    fn settled(&self, identity: u128) -> Option<u8> {
+        let (low, high) = halves(identity);
+        let deepest = self.deepest.load(Ordering::Relaxed);
+        (1..=deepest).find(|&hops| {
+            let ino = hopped(low, hops);
+            ino > ROOT && self.shard(ino).get(&ino).is_some_and(|e| e.is(high, hops))
+        })
+    }
+
+    fn shard(&self, ino: u64) -> std::sync::MutexGuard<'_, HashMap<u64, Entry>> {
+        #[allow(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "below SHARDS")]
+        let shard = &self.shards[(ino % SHARDS as u64) as usize];
+        // Nothing that can panic runs under the lock.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The identity of an entry called `name` in the directory of identity `parent`. A cryptographic hash: in a shared
+/// mount nobody must be able to choose names whose inode is somebody else's.
+pub(super) fn chain(parent: u128, name: &[u8]) -> u128 {
+    let hash = Sha256::new().chain_update(parent.to_le_bytes()).chain_update(name).finalize();
+    let mut half = [0; 16];
+    half.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    u128::from_le_bytes(half)
+}
+
+/// The 128 bits of a node found in a directory.
+pub(super) fn resolve(identity: Identity, parent: u128, name: &[u8]) -> u128 {
+    match identity {
+        Identity::Path => chain(parent, name),
+        Identity::Key(key) => key,
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "splits in two halves")]
+fn halves(identity: u128) -> (u64, u64) {
+    (identity as u64, (identity >> 64) as u64)
+}
+
+fn hopped(low: u64, hops: u8) -> u64 {
+    low.wrapping_add(HOP.wrapping_mul(u64::from(hops)))
+}
+
+fn identity(ino: u64, entry: &Entry) -> u128 {
+    let low = if ino == ROOT { entry.at } else { ino.wrapping_sub(HOP.wrapping_mul(u64::from(entry.hops))) };
+    u128::from(entry.high) << 64 | u128::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Content, Meta, Time, Validity};
+
+    fn node() -> Node {
+        let meta = Meta::directory(Time::default(), Validity::Forever);
+        Node { meta, content: Content::Special, xattrs: None }
+    }
+
+    fn place() -> Place {
+        Place { origin: Arc::new(Origin::Held { parent: ROOT, node: node() }), at: 3, plain: false }
+    }
+
+    fn key(high: u64, low: u64) -> u128 {
+        u128::from(high) << 64 | u128::from(low)
+    }
+
+    #[test]
+    fn an_entry_and_its_number_take_40_bytes() {
+        assert_eq!(size_of::<(u64, Entry)>(), 40);
+    }
+
+    #[test]
+    fn numbers_are_the_low_half_and_never_0_or_1() {
+        let inodes = Inodes::new(node());
+        assert_eq!(inodes.enter(key(5, 77), place()), 77);
+        assert_eq!(inodes.enter(key(5, 77), place()), 77);
+        for low in [0, 1] {
+            let ino = inodes.enter(key(9, low), place());
+            assert!(ino > 1);
+            assert_eq!(inodes.get(ino).unwrap().identity, key(9, low));
+        }
+    }
+
+    #[test]
+    fn colliding_identities_get_numbers_of_their_own_and_keep_them() {
+        let inodes = Inodes::new(node());
+        let first = inodes.enter(key(1, 500), place());
+        let second = inodes.enter(key(2, 500), place());
+        let third = inodes.enter(key(3, 500), place());
+        assert!(first != second && second != third && first != third);
+        for (ino, high) in [(first, 1), (second, 2), (third, 3)] {
+            assert_eq!(inodes.number(key(high, 500)), ino);
+            assert_eq!(inodes.live(key(high, 500)), Some(ino));
+            assert_eq!(inodes.get(ino).unwrap().identity, key(high, 500));
+        }
+        assert_eq!(inodes.live(key(4, 500)), None);
+    }
+
+    #[test]
+    fn a_gap_left_by_a_forgotten_inode_never_gives_a_live_one_a_second_number() {
+        let inodes = Inodes::new(node());
+        let first = inodes.enter(key(1, 500), place());
+        let second = inodes.enter(key(2, 500), place());
+        inodes.forget(first, 1);
+        assert_eq!(inodes.number(key(2, 500)), second);
+        assert_eq!(inodes.enter(key(2, 500), place()), second);
+    }
+
+    #[test]
+    fn an_inode_lives_until_every_lookup_is_forgotten() {
+        let inodes = Inodes::new(node());
+        let ino = inodes.enter(key(1, 20), place());
+        inodes.enter(key(1, 20), place());
+        inodes.forget(ino, 1);
+        assert!(inodes.get(ino).is_some());
+        inodes.forget(ino, 1);
+        assert!(inodes.get(ino).is_none());
+        inodes.forget(ino, 1);
+        inodes.forget(ROOT, u64::MAX);
+        assert!(inodes.get(ROOT).is_some(), "the root is never forgotten");
+    }
+
+    #[test]
+    fn identities_chain_along_the_path() {
+        let a = chain(1, b"a");
+        assert_eq!(a, chain(1, b"a"));
+        assert_ne!(a, chain(2, b"a"));
+        assert_ne!(chain(a, b"b"), chain(chain(1, b"b"), b"a"));
+        assert_ne!(chain(a, b"bc"), chain(chain(a, b"b"), b"c"));
+        assert_eq!(resolve(Identity::Key(9), 1, b"a"), 9);
+        assert_eq!(resolve(Identity::Path, 1, b"a"), a);
+        let root = Node { meta: Meta { identity: Identity::Key(1234), ..node().meta }, ..node() };
+        assert_eq!(Inodes::new(root).get(ROOT).unwrap().identity, 1234);
+    }
+
+    #[test]
+    fn a_node_that_is_another_one_now_is_stale() {
+        let inodes = Inodes::new(node());
+        let other = Node { meta: Meta { identity: Identity::Key(5), ..node().meta }, ..node() };
+        struct One(Node);
+        impl Dir for One {
+            fn lookup(&self, _: &[u8]) -> Step<Option<Node>> {
+                Step::ok(Some(self.0.clone()))
+            }
+            fn listing(&self) -> Step<Arc<dyn crate::tree::Listing>> {
+                Step::err(Error::new(Kind::Internal, "not listed here"))
+            }
+        }
+        let named =
+            |dir| Arc::new(Origin::Named { parent: ROOT, dir: Arc::new(One(dir)), name: b"x"[..].into() });
+        let ino = inodes.enter(4, Place { origin: named(other.clone()), ..place() });
+        let Step::Ready(Err(error)) = inodes.get(ino).unwrap().node() else { panic!("found") };
+        assert_eq!(error.kind(), Kind::Stale);
+        let ino = inodes.enter(5, Place { origin: named(other), ..place() });
+        assert!(matches!(inodes.get(ino).unwrap().node(), Step::Ready(Ok(_))));
+    }
+}

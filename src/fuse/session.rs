@@ -1,0 +1,68 @@
+//! A mount being served: handshake, kernel threads, end.
+
+use std::sync::Arc;
+
+use fuser::{BackgroundSession, Config, SessionACL};
+use tokio::runtime::Handle;
+use tracing::debug;
+
+use super::Options;
+use super::answer::Desk;
+use super::failures::Failures;
+use super::filesystem::Filesystem;
+use super::mount::{Device, open_device};
+use super::notify::Invalidator;
+use super::state::State;
+use crate::error::{Error, Kind, Result};
+use crate::tree::{ChangeSink, Node};
+
+/// A mount being served. Dropping it stops nothing and unmounts nothing.
+pub struct Session {
+    background: BackgroundSession,
+    invalidator: Invalidator,
+}
+
+/// Does the handshake with the kernel and serves `root` on threads of its own until the mount is gone. Whatever has to
+/// be waited for, is waited for on `runtime`.
+///
+/// When it returns, the mount answers. When it fails, the mount is dead and has to be unmounted.
+pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> Result<Session> {
+    let system = |what: &str, e| Error::caused_by(Kind::System, what, e);
+    let state = Arc::new(State::new(root, options));
+    let desk = Desk::new(runtime.clone(), Failures::default());
+    let filesystem = Filesystem::new(state.clone(), desk);
+    let mut config = Config::default();
+    config.n_threads = Some(state.options.threads.max(1));
+    // Each further thread opens the device again; where this process may not, they share one.
+    config.clone_fd = open_device().is_ok();
+    // Who is let in is the kernel's decision alone, made by the options of the mount.
+    let session = fuser::Session::from_fd(filesystem, device.fd, SessionACL::All, config)
+        .map_err(|e| system("handshake with the kernel's FUSE", e))?;
+    if let Some(number) = &device.number {
+        raise_read_ahead(number);
+    }
+    let invalidator = Invalidator::start(state, session.notifier(), runtime)?;
+    let background = session.spawn().map_err(|e| system("cannot start kernel threads", e))?;
+    Ok(Session { background, invalidator })
+}
+
+impl Session {
+    /// Where changes of the tree go, to be told to the kernel.
+    pub fn changes(&self) -> ChangeSink {
+        self.invalidator.sink()
+    }
+
+    /// Returns when the kernel has let go of the mount: it is unmounted and nothing of it is in use.
+    pub fn wait(self) -> Result<()> {
+        self.background.join().map_err(|e| Error::caused_by(Kind::System, "kernel threads", e))
+    }
+}
+
+/// Lets the kernel read 1 MiB ahead instead of 128 KiB: eight times fewer round trips on sequential reads. Only root
+/// may, and it is no loss where it fails.
+fn raise_read_ahead(device: &str) {
+    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&path, "1024") {
+        debug!("{path}: {error}");
+    }
+}

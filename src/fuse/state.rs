@@ -1,0 +1,215 @@
+//! What a mount knows while it is served, and what can be asked of it: every question is a [`Step`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fuser::FileAttr;
+
+use super::directory::{OpenDir, Pins, directory};
+use super::inodes::{Inodes, Known, Origin, Place, resolve};
+use super::owner::Owners;
+use super::readers::{Handles, OpenFile, Readers};
+use super::xattrs::Rules;
+use super::{Options, attr};
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Content, Entry, FileType, Listing, Meta, Node, Step};
+
+/// The longest target that the kernel can return.
+const LINK_LIMIT: usize = 4095;
+
+/// A mount being served.
+pub(super) struct State {
+    pub options: Options,
+    pub rules: Rules,
+    pub inodes: Inodes,
+    pub files: Handles<OpenFile>,
+    pub dirs: Handles<OpenDir>,
+    pub pins: Pins,
+    /// Opens need no message: agreed with the kernel.
+    pub zero_message_opens: AtomicBool,
+    readers: Readers,
+}
+
+/// The answer to a look-up.
+pub(super) struct Found {
+    /// How long the answer may be kept.
+    pub ttl: Duration,
+    /// The node, unless there is none of that name.
+    pub child: Option<Child>,
+}
+
+/// A node that was looked up.
+pub(super) struct Child {
+    pub identity: u128,
+    pub place: Place,
+    /// Its attributes, still without a number.
+    pub attr: FileAttr,
+    pub attr_ttl: Duration,
+}
+
+impl State {
+    /// A mount of `root`.
+    pub fn new(root: Node, options: Options) -> Self {
+        let owners = Arc::new(Owners::new(options.owner, options.idmap.clone()));
+        State {
+            rules: Rules { policy: options.xattrs, owners },
+            options,
+            inodes: Inodes::new(root),
+            files: Handles::new(),
+            dirs: Handles::new(),
+            pins: Pins::default(),
+            zero_message_opens: AtomicBool::new(false),
+            readers: Readers::new(),
+        }
+    }
+
+    /// Looks `name` up in the directory `parent`.
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Step<Found> {
+        let known = match self.known(parent) {
+            Ok(known) => known,
+            Err(error) => return Step::err(error),
+        };
+        let (rules, name) = (self.rules.clone(), name.to_vec());
+        known.node().then(move |node| {
+            let ttl = attr::ttl(node.meta.validity);
+            let dir = match directory(&node) {
+                Ok(dir) => dir,
+                Err(error) => return Step::err(error),
+            };
+            dir.lookup(&name).then(move |child| {
+                let Some(child) = child else { return Step::ok(Found { ttl, child: None }) };
+                let identity = resolve(child.meta.identity, known.identity, &name);
+                rules.meta(&child).map(move |meta| {
+                    let attr_ttl = attr::ttl(meta.validity);
+                    let attr = attr::shown(&meta, 0, &rules.owners)?;
+                    let origin = Arc::new(Origin::Held { parent, node: child });
+                    let place = Place { origin, at: 0, plain: plain(&meta) };
+                    let child = Child { identity, place, attr, attr_ttl };
+                    Ok(Found { ttl: ttl.min(attr_ttl), child: Some(child) })
+                })
+            })
+        })
+    }
+
+    /// The attributes of `ino` and how long they may be kept.
+    pub fn attributes(&self, ino: u64) -> Step<(FileAttr, Duration)> {
+        let rules = self.rules.clone();
+        self.node(ino).then(move |node| {
+            let meta = rules.meta(&node);
+            meta.map(move |meta| Ok((attr::shown(&meta, ino, &rules.owners)?, attr::ttl(meta.validity))))
+        })
+    }
+
+    /// The target of the symbolic link `ino`.
+    pub fn target(&self, ino: u64) -> Step<Bytes> {
+        self.node(ino).map(|node| match node.content {
+            Content::Symlink(target) if target.len() <= LINK_LIMIT => Ok(target),
+            Content::Symlink(target) => {
+                let message = format!("a target of {} bytes cannot be shown", target.len());
+                Err(Error::new(Kind::Corrupt, message))
+            }
+            _ => Err(Error::new(Kind::Invalid, "not a symbolic link")),
+        })
+    }
+
+    /// Opens the directory `ino`.
+    pub fn open_dir(&self, ino: u64) -> Step<Arc<OpenDir>> {
+        match self.known(ino) {
+            Ok(known) => known.node().map(move |node| Ok(Arc::new(OpenDir::open(ino, &known, &node)?))),
+            Err(error) => Step::err(error),
+        }
+    }
+
+    /// The directory open under `handle`, and its listing.
+    pub fn listing(&self, handle: u64, offset: u64) -> Step<(Arc<OpenDir>, Arc<dyn Listing>)> {
+        let Some(dir) = self.dirs.get(handle) else {
+            return Step::err(Error::new(Kind::Internal, "no such directory handle"));
+        };
+        dir.listing(offset).map(move |listing| Ok((dir, listing)))
+    }
+
+    /// Opens the file `ino`.
+    pub fn open_file(&self, ino: u64) -> Step<Arc<OpenFile>> {
+        self.node(ino).then(|node| OpenFile::open(&node))
+    }
+
+    /// The file that a read is about: by its handle, or by its inode where opens have none.
+    pub fn file(self: &Arc<Self>, ino: u64, handle: u64) -> Step<Arc<OpenFile>> {
+        if handle != 0 {
+            let file = self.files.get(handle);
+            return Step::Ready(file.ok_or_else(|| Error::new(Kind::Internal, "no such file handle")));
+        }
+        if let Some(file) = self.readers.get(ino) {
+            return Step::ok(file);
+        }
+        let state = self.clone();
+        self.open_file(ino).map(move |file| Ok(state.readers.keep(ino, file)))
+    }
+
+    /// What the kernel is told of an entry of `dir` with its attributes, and where to find it again. Where they are not
+    /// at hand, attributes of no lifetime make the kernel look it up when somebody asks for them.
+    pub fn entry(&self, dir: &OpenDir, listing: &dyn Listing, entry: &Entry<'_>, identity: u128) -> Child {
+        if let Some(child) = self.complete(dir, listing, entry, identity) {
+            return child;
+        }
+        let origin = Origin::Named { parent: dir.ino, dir: dir.dir.clone(), name: entry.name.into() };
+        let place = Place { origin: Arc::new(origin), at: entry.at, plain: false };
+        Child { identity, place, attr: attr::placeholder(entry.kind, 0), attr_ttl: Duration::ZERO }
+    }
+
+    fn complete(
+        &self,
+        dir: &OpenDir,
+        listing: &dyn Listing,
+        entry: &Entry<'_>,
+        identity: u128,
+    ) -> Option<Child> {
+        let (meta, place) = match &entry.meta {
+            Some(meta) if meta.has_xattrs && self.rules.cuts() => {
+                (ready(self.rules.meta(&listing.node(entry.at)?))?, None)
+            }
+            Some(meta) => (*meta, None),
+            None => {
+                let place = self.inodes.get(self.inodes.live(identity)?)?.place;
+                let Origin::Held { node, .. } = &*place.origin else { return None };
+                (ready(self.rules.meta(node))?, Some(place))
+            }
+        };
+        let place =
+            place.unwrap_or_else(|| Place { origin: dir.origin.clone(), at: entry.at, plain: plain(&meta) });
+        let attr = attr::shown(&meta, 0, &self.rules.owners).ok()?;
+        Some(Child { identity, place, attr, attr_ttl: attr::ttl(meta.validity).min(dir.ttl) })
+    }
+
+    /// The node of `ino`.
+    pub fn node(&self, ino: u64) -> Step<Node> {
+        match self.known(ino) {
+            Ok(known) => known.node(),
+            Err(error) => Step::err(error),
+        }
+    }
+
+    /// What the table knows of `ino`. Errors: `Stale` for numbers that the kernel should have forgotten.
+    pub fn known(&self, ino: u64) -> Result<Known> {
+        self.inodes.get(ino).ok_or_else(|| Error::new(Kind::Stale, "unknown inode"))
+    }
+
+    /// Whether opens are answered with "need none".
+    pub fn opens_need_no_message(&self) -> bool {
+        self.zero_message_opens.load(Ordering::Relaxed)
+    }
+}
+
+/// Directories are never plain: made-up ones answer to attributes that they do not list.
+fn plain(meta: &Meta) -> bool {
+    !meta.has_xattrs && meta.kind != FileType::Dir
+}
+
+fn ready<T>(step: Step<T>) -> Option<T> {
+    match step {
+        Step::Ready(result) => result.ok(),
+        Step::Wait(_) => None,
+    }
+}

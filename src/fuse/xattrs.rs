@@ -1,0 +1,240 @@
+//! Which extended attributes of a node are shown, and with which values.
+//!
+//! Linux can carry values of 64 KiB and lists of 64 KiB. What is larger, or has a name that Linux has no room for, is
+//! hidden and logged: an error there would make `rsync -X` fail for the whole file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::info;
+
+use super::owner::Owners;
+use super::{XattrPolicy, acl};
+use crate::error::Result;
+use crate::tree::{Meta, Node, Step};
+
+const LIMIT: usize = 64 * 1024;
+const NAME_LIMIT: usize = 255;
+
+/// The rules of a mount.
+#[derive(Clone)]
+pub(super) struct Rules {
+    pub policy: XattrPolicy,
+    pub owners: Arc<Owners>,
+}
+
+impl Rules {
+    /// The value of `name` as shown, or `None`.
+    pub fn get(&self, node: &Node, name: &[u8]) -> Step<Option<Bytes>> {
+        let Some(xattrs) = node.xattrs.as_ref().filter(|_| self.shows(name)) else { return Step::ok(None) };
+        let is_acl = name == acl::ACCESS || name == acl::DEFAULT;
+        let rules = self.clone();
+        xattrs.get(name).map(move |value| {
+            let value = match value {
+                Some(value) if is_acl => acl::translate(&value, &rules.owners),
+                value => value,
+            };
+            Ok(value.filter(|value| value.len() <= LIMIT))
+        })
+    }
+
+    /// The names as listxattr(2) returns them, each ended by a NUL. `trusted.` is for the privileged, as elsewhere.
+    pub fn list(&self, node: &Node, privileged: bool) -> Step<Bytes> {
+        if !node.meta.has_xattrs || self.policy == XattrPolicy::None {
+            return Step::ok(Bytes::new());
+        }
+        let Some(xattrs) = node.xattrs.clone() else { return Step::ok(Bytes::new()) };
+        let (rules, node) = (self.clone(), node.clone());
+        xattrs.names().then(move |mut names| {
+            names.retain(|name| rules.shows(name) && (privileged || !name.starts_with(b"trusted.")));
+            rules.showable(&node, names)
+        })
+    }
+
+    /// The attributes of `node`, with its group bits cut where its ACL is not shown and hence not enforced.
+    pub fn meta(&self, node: &Node) -> Step<Meta> {
+        let meta = node.meta;
+        match &node.xattrs {
+            Some(xattrs) if meta.has_xattrs && self.cuts() => xattrs.get(acl::ACCESS).map(move |value| {
+                let perm = value.map_or(meta.perm, |acl| acl::cut_group(meta.perm, &acl));
+                Ok(Meta { perm, ..meta })
+            }),
+            _ => Step::ok(meta),
+        }
+    }
+
+    /// Whether ACLs are not shown, so that group bits have to be cut.
+    pub fn cuts(&self) -> bool {
+        self.policy != XattrPolicy::All
+    }
+
+    fn shows(&self, name: &[u8]) -> bool {
+        match self.policy {
+            XattrPolicy::All => true,
+            XattrPolicy::User => name.starts_with(b"user."),
+            XattrPolicy::None => false,
+        }
+    }
+
+    /// Leaves out what has no value that could be shown: only asking for it tells.
+    fn showable(&self, node: &Node, names: Vec<Bytes>) -> Step<Bytes> {
+        let mut values: Vec<(Bytes, Step<Option<Bytes>>)> = Vec::with_capacity(names.len());
+        for name in names {
+            let value = self.get(node, &name);
+            values.push((name, value));
+        }
+        if values.iter().all(|(_, value)| matches!(value, Step::Ready(_))) {
+            let ready = values.into_iter().filter_map(|(name, value)| match value {
+                Step::Ready(value) => Some((name, value)),
+                Step::Wait(_) => None,
+            });
+            return Step::Ready(joined(ready));
+        }
+        Step::wait(async move {
+            let mut resolved = Vec::with_capacity(values.len());
+            for (name, value) in values {
+                resolved.push((name, value.resolve().await));
+            }
+            joined(resolved.into_iter())
+        })
+    }
+}
+
+fn joined(values: impl Iterator<Item = (Bytes, Result<Option<Bytes>>)>) -> Result<Bytes> {
+    let mut list = Vec::new();
+    let mut hidden = Vec::new();
+    for (name, value) in values {
+        let fits = !name.is_empty()
+            && name.len() <= NAME_LIMIT
+            && !name.contains(&0)
+            && list.len() + name.len() < LIMIT;
+        if value?.is_some() && fits {
+            list.extend_from_slice(&name);
+            list.push(0);
+        } else {
+            hidden.push(String::from_utf8_lossy(&name).into_owned());
+        }
+    }
+    if !hidden.is_empty() {
+        info!(names = ?hidden, "extended attributes that Linux cannot carry are not shown");
+    }
+    Ok(list.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::fuse::{IdMap, Owner};
+    use crate::tree::{Content, Time, Validity, Xattrs};
+
+    struct Map(BTreeMap<&'static str, Vec<u8>>);
+
+    impl Xattrs for Map {
+        fn get(&self, name: &[u8]) -> Step<Option<Bytes>> {
+            let value = self.0.iter().find(|(n, _)| n.as_bytes() == name).map(|(_, v)| v.clone().into());
+            if name == b"user.slow" { Step::wait(async { Ok(value) }) } else { Step::ok(value) }
+        }
+        fn names(&self) -> Step<Vec<Bytes>> {
+            Step::ok(self.0.keys().filter(|n| !n.contains("hidden")).map(|n| n.as_bytes().into()).collect())
+        }
+    }
+
+    fn node(attributes: &[(&'static str, Vec<u8>)], has_xattrs: bool) -> Node {
+        let meta = Meta::directory(Time::default(), Validity::Forever);
+        let map = Map(attributes.iter().cloned().collect());
+        Node {
+            meta: Meta { has_xattrs, perm: 0o770, ..meta },
+            content: Content::Special,
+            xattrs: Some(Arc::new(map)),
+        }
+    }
+
+    fn rules(policy: XattrPolicy) -> Rules {
+        Rules { policy, owners: Arc::new(Owners::new(Owner::Recorded, IdMap::default())) }
+    }
+
+    fn now<T>(step: Step<T>) -> T {
+        let Step::Ready(result) = step else { panic!("waits") };
+        result.unwrap()
+    }
+
+    fn sample() -> Node {
+        node(
+            &[
+                ("security.capability", vec![1]),
+                ("system.posix_acl_access", acl::tests::sample()),
+                ("trusted.secret", vec![2]),
+                ("user.comment", b"hello".to_vec()),
+                ("user.hidden", vec![3]),
+                ("user.huge", vec![0; LIMIT + 1]),
+            ],
+            true,
+        )
+    }
+
+    #[test]
+    fn all_lists_all_that_linux_can_carry_and_trusted_only_to_the_privileged() {
+        let list = now(rules(XattrPolicy::All).list(&sample(), true));
+        assert_eq!(
+            &list[..],
+            b"security.capability\0system.posix_acl_access\0trusted.secret\0user.comment\0"
+        );
+        let list = now(rules(XattrPolicy::All).list(&sample(), false));
+        assert_eq!(&list[..], b"security.capability\0system.posix_acl_access\0user.comment\0");
+    }
+
+    #[test]
+    fn user_shows_only_its_name_space_and_none_nothing() {
+        let user = rules(XattrPolicy::User);
+        assert_eq!(&now(user.list(&sample(), true))[..], b"user.comment\0");
+        assert_eq!(now(user.get(&sample(), b"security.capability")), None);
+        assert_eq!(now(user.get(&sample(), b"user.comment")).unwrap(), "hello");
+        let none = rules(XattrPolicy::None);
+        assert!(now(none.list(&sample(), true)).is_empty());
+        assert_eq!(now(none.get(&sample(), b"user.comment")), None);
+    }
+
+    #[test]
+    fn unlisted_attributes_answer_by_name_even_where_none_are_listed() {
+        let node = node(&[("user.hidden", vec![7])], false);
+        assert_eq!(now(rules(XattrPolicy::All).get(&node, b"user.hidden")).unwrap(), &[7u8][..]);
+        assert!(now(rules(XattrPolicy::All).list(&node, true)).is_empty());
+    }
+
+    #[test]
+    fn what_is_too_large_or_malformed_is_not_shown_by_name_either() {
+        let all = rules(XattrPolicy::All);
+        assert_eq!(now(all.get(&sample(), b"user.huge")), None);
+        let junk = node(&[("system.posix_acl_access", b"junk".to_vec())], true);
+        assert_eq!(now(all.get(&junk, acl::ACCESS)), None);
+        assert!(now(all.list(&junk, true)).is_empty());
+    }
+
+    #[test]
+    fn a_list_is_cut_before_the_kernels_limit() {
+        let names: Vec<_> =
+            (0..400).map(|i| (Bytes::from(format!("user.{i:0245}")), Ok(Some(Bytes::new())))).collect();
+        let list = joined(names.into_iter()).unwrap();
+        assert!(list.len() <= LIMIT && list.len() > LIMIT - 256, "{}", list.len());
+        assert!(list.ends_with(b"\0"));
+    }
+
+    #[tokio::test]
+    async fn a_value_that_has_to_be_waited_for_is_waited_for() {
+        let slow = node(&[("user.slow", vec![1]), ("user.a", vec![2])], true);
+        let list = rules(XattrPolicy::All).list(&slow, true);
+        assert!(matches!(list, Step::Wait(_)));
+        assert_eq!(&list.resolve().await.unwrap()[..], b"user.a\0user.slow\0");
+    }
+
+    #[test]
+    fn group_bits_are_cut_exactly_where_the_acl_is_not_shown() {
+        assert_eq!(now(rules(XattrPolicy::All).meta(&sample())).perm, 0o770);
+        assert_eq!(now(rules(XattrPolicy::None).meta(&sample())).perm, 0o740);
+        assert_eq!(now(rules(XattrPolicy::User).meta(&sample())).perm, 0o740);
+        let without = node(&[("user.comment", vec![])], true);
+        assert_eq!(now(rules(XattrPolicy::None).meta(&without)).perm, 0o770);
+    }
+}

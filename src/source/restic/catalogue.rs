@@ -1,0 +1,299 @@
+//! What a repository lists: its snapshots and its index, kept up to date.
+//!
+//! Files are immutable and named by their hash, so a refresh lists names and fetches only unseen ones. The index is
+//! swapped in before the snapshots that need it. Nothing is ever dropped because of a failure: a listing that fails, or
+//! that comes from a place where the repository no longer is, leaves everything as it was.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::format::crypto::MasterKey;
+use super::format::index::{self, IndexedBlob};
+use super::format::{blob, snapshot, unpacked};
+use super::layout::{FileKind, Layout, Listed};
+use super::snapshots::{Held, SnapshotList};
+use crate::error::{Context, Error, Kind, Result};
+use crate::source::chunked::{BlobIndex, BlobKind, Damage, Id, IndexFile, Packs, Place, Shared, Standing};
+use crate::tree::Usage;
+
+/// Index or snapshot files fetched at a time.
+const FETCHES: usize = 16;
+
+/// How long after a listing that did not help the next one may be made for a missing blob: doubles up to the second.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The lists of one repository, and the way to its packs.
+pub(super) struct Catalogue {
+    pub name: String,
+    layout: Layout,
+    key: Arc<MasterKey>,
+    shared: Arc<Shared>,
+    pub damage: Damage,
+    /// Files whose blobs come to another size than was recorded: told once each, and no damage.
+    pub differences: Damage,
+    index: ArcSwap<BlobIndex>,
+    snapshots: ArcSwap<SnapshotList>,
+    state: Mutex<State>,
+    /// Snapshots changed since `refresh` last said so.
+    unreported: AtomicBool,
+    turn: AsyncMutex<Turn>,
+}
+
+/// What is told about the lists.
+#[derive(Default)]
+struct State {
+    error: Option<Error>,
+    usage: Usage,
+}
+
+/// Held by the one who lists.
+struct Turn {
+    /// Damaged files, which are not fetched again unless they grow.
+    bad: HashSet<Listed>,
+    /// When the last listing for a missing blob ended, and how long to wait for the next.
+    relisted: Option<Instant>,
+    pause: Duration,
+}
+
+impl Catalogue {
+    /// Lists and loads everything.
+    pub(super) async fn load(
+        name: String,
+        layout: Layout,
+        key: MasterKey,
+        shared: Arc<Shared>,
+    ) -> Result<Arc<Self>> {
+        let catalogue = Catalogue {
+            name,
+            layout,
+            key: Arc::new(key),
+            shared,
+            damage: Damage::default(),
+            differences: Damage::default(),
+            index: ArcSwap::default(),
+            snapshots: ArcSwap::from_pointee(SnapshotList::new(HashMap::new())),
+            state: Mutex::default(),
+            unreported: AtomicBool::new(false),
+            turn: AsyncMutex::new(Turn { bad: HashSet::new(), relisted: None, pause: Duration::ZERO }),
+        };
+        let catalogue = Arc::new(catalogue);
+        catalogue.list_again(&mut *catalogue.turn.lock().await).await?;
+        catalogue.unreported.store(false, Ordering::Release);
+        Ok(catalogue)
+    }
+
+    /// The snapshots of the last complete listing.
+    pub(super) fn snapshots(&self) -> Arc<SnapshotList> {
+        self.snapshots.load_full()
+    }
+
+    /// Why the last listing failed, and what the index holds.
+    pub(super) fn state(&self) -> (Option<Error>, Usage) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.error.clone(), state.usage)
+    }
+
+    /// Lists again; true when the snapshots changed since the last time this said so.
+    pub(super) async fn refresh(&self) -> Result<bool> {
+        let mut turn = self.turn.lock().await;
+        self.list_again(&mut turn).await?;
+        Ok(self.unreported.swap(false, Ordering::AcqRel))
+    }
+
+    /// One complete listing; true when it changed the index.
+    async fn list_again(&self, turn: &mut Turn) -> Result<bool> {
+        let done = self.list_and_load(turn).await;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (changed, error) = match done {
+            Ok((changed, incomplete)) => (Ok(changed), incomplete),
+            Err(error) => (Err(error.clone()), Some(error)),
+        };
+        state.error = error;
+        changed
+    }
+
+    /// Whether the index changed, and why some of the new files could not be had now.
+    async fn list_and_load(&self, turn: &mut Turn) -> Result<(bool, Option<Error>)> {
+        // A writer writes the index before the snapshot that needs it, so a reader lists them the other way round.
+        let snapshots = self.list(FileKind::Snapshot).await?;
+        let indexes = self.list(FileKind::Index).await?;
+        let (old_index, old_snapshots) = (self.index.load_full(), self.snapshots.load_full());
+        let index_ids: HashSet<Id> = indexes.iter().map(|file| file.id).collect();
+        let mut held = old_snapshots.still(&snapshots.iter().map(|file| file.id).collect());
+        let known = old_index.files();
+        if !known.is_subset(&index_ids) || held.len() < old_snapshots.len() {
+            self.layout.check_presence().await.context(|| self.name.clone())?;
+        }
+        let unseen = |file: &Listed| !known.contains(&file.id) && !turn.bad.contains(file);
+        let new_indexes = indexes.into_iter().filter(unseen).collect();
+        let unseen = |file: &Listed| !held.contains_key(&file.id) && !turn.bad.contains(file);
+        let new_snapshots = snapshots.into_iter().filter(unseen).collect();
+        let (new_indexes, new_snapshots) = tokio::join!(
+            self.fetch(FileKind::Index, new_indexes, read_index),
+            self.fetch(FileKind::Snapshot, new_snapshots, read_snapshot),
+        );
+        if let (true, true, Some((file, error))) =
+            (known.is_empty(), new_indexes.good.is_empty(), new_indexes.bad.first())
+        {
+            let which = format!("{}: no index file can be read; index {}", self.name, file.id);
+            return Err(error.clone().context(which));
+        }
+        let incomplete = self.settle(turn, FileKind::Index, new_indexes.bad);
+        let incomplete = self.settle(turn, FileKind::Snapshot, new_snapshots.bad).or(incomplete);
+        let changed = self.swap_index(&old_index, &index_ids, new_indexes.good);
+        held.extend(new_snapshots.good.into_iter().map(|new| (new.0, Arc::new(new.1))));
+        self.swap_snapshots(&old_snapshots, held);
+        Ok((changed, incomplete))
+    }
+
+    async fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
+        self.layout.list(kind).await.context(|| self.name.clone())
+    }
+
+    /// Fetches and reads files, many at a time.
+    async fn fetch<T: Send + 'static>(
+        &self,
+        kind: FileKind,
+        files: Vec<Listed>,
+        read: fn(&MasterKey, &Id, &[u8]) -> Result<T>,
+    ) -> Fetched<T> {
+        let one = |file: Listed| async move {
+            let stored = match self.layout.get(kind, &file.id).await {
+                Ok(stored) => stored,
+                Err(error) => return (file, Err(error)),
+            };
+            let key = Arc::clone(&self.key);
+            let job = move || read(&key, &file.id, &stored);
+            (file, self.shared.pool.run(job).await.and_then(|done| done))
+        };
+        let mut done = stream::iter(files).map(one).buffer_unordered(FETCHES);
+        let mut fetched = Fetched { good: Vec::new(), bad: Vec::new() };
+        while let Some((file, result)) = done.next().await {
+            match result {
+                Ok(read) => fetched.good.push((file.id, read)),
+                Err(error) => fetched.bad.push((file, error)),
+            }
+        }
+        fetched
+    }
+
+    /// Logs damaged files, once each. Returns why others could not be had now.
+    fn settle(&self, turn: &mut Turn, kind: FileKind, bad: Vec<(Listed, Error)>) -> Option<Error> {
+        let mut incomplete = None;
+        for (file, error) in bad {
+            let Listed { id, .. } = file;
+            match (error.kind(), kind) {
+                // Removed since it was listed.
+                (Kind::NotFound, _) => {}
+                (Kind::Corrupt | Kind::Unsupported | Kind::Internal, _) => {
+                    turn.bad.insert(file);
+                    if self.damage.first(file) {
+                        tracing::warn!("{}: {kind} {id} left out: {error}", self.name);
+                    }
+                }
+                _ => incomplete = Some(error.context(format!("{}: {kind} {id}", self.name))),
+            }
+        }
+        incomplete
+    }
+
+    fn swap_index(&self, old: &BlobIndex, listed: &HashSet<Id>, new: Vec<(Id, (IndexFile, u64))>) -> bool {
+        let told = |(id, (file, malformed)): (Id, (IndexFile, u64))| {
+            if malformed > 0 && self.damage.first(("malformed", id)) {
+                tracing::warn!("{}: index {id}: {malformed} malformed entries left out", self.name);
+            }
+            file
+        };
+        let Some(index) = old.updated(listed, new.into_iter().map(told).collect()) else {
+            return false;
+        };
+        let (objects, bytes) = index.usage();
+        self.index.store(Arc::new(index));
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).usage = Usage { bytes, objects };
+        true
+    }
+
+    fn swap_snapshots(&self, old: &SnapshotList, held: HashMap<Id, Arc<Held>>) {
+        let new = SnapshotList::new(held);
+        if !new.is_same(old) {
+            self.unreported.store(true, Ordering::Release);
+        }
+        self.snapshots.store(Arc::new(new));
+    }
+}
+
+struct Fetched<T> {
+    good: Vec<(Id, T)>,
+    bad: Vec<(Listed, Error)>,
+}
+
+/// An index file, and how many of its entries are malformed.
+fn read_index(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<(IndexFile, u64)> {
+    let mut file = IndexFile::new(*id);
+    let malformed = index::parse(&unpacked::open(key, id, stored)?, &mut |found| {
+        let kind = if found.tree { BlobKind::Tree } else { BlobKind::Data };
+        let compressed = found.plain_length > 0;
+        let size = if compressed { found.plain_length } else { found.length.saturating_sub(32) };
+        let standing = if found.deleted { Standing::Deleted } else { Standing::Live };
+        let IndexedBlob { id, pack, offset, length, .. } = found;
+        file.push(kind, id, &Place { pack, offset, length, size, compressed, standing });
+    })?;
+    Ok((file, malformed))
+}
+
+fn read_snapshot(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<Held> {
+    Ok(Held::new(id, snapshot::parse(&unpacked::open(key, id, stored)?)?))
+}
+
+impl Packs for Catalogue {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
+    fn index(&self) -> Arc<BlobIndex> {
+        self.index.load_full()
+    }
+
+    fn read<'a>(
+        &'a self,
+        kind: BlobKind,
+        pack: &Id,
+        offset: u64,
+        length: u64,
+    ) -> BoxFuture<'a, Result<Bytes>> {
+        let pack = *pack;
+        Box::pin(async move { self.layout.read_pack(kind, &pack, offset, length).await })
+    }
+
+    fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>> {
+        blob::decode(&self.key, stored, if place.compressed { place.size } else { 0 }, id)
+    }
+
+    fn relist(&self, seen: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut turn = self.turn.lock().await;
+            let newer = self.index.load().generation() != seen;
+            if newer || turn.relisted.is_some_and(|last| last.elapsed() < turn.pause) {
+                return;
+            }
+            tracing::debug!("{}: a blob is missing: listing again", self.name);
+            let helped = self.list_again(&mut turn).await.unwrap_or(false);
+            turn.relisted = Some(Instant::now());
+            turn.pause = if helped { Duration::ZERO } else { (turn.pause * 2).clamp(PAUSE, LONGEST_PAUSE) };
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Opens a repository: its configuration, the key, then the lists.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use super::Spec;
+use super::catalogue::Catalogue;
+use super::format::config::{self, Config};
+use super::format::crypto::MasterKey;
+use super::format::{keys, unpacked};
+use super::layout::{self, FileKind, Layout, Listed};
+use super::repository::Repository;
+use crate::error::{Context, Error, Kind, Result};
+use crate::source::chunked::{Id, Shared};
+use crate::store::ObjectStore;
+use crate::tree::Source;
+
+/// Opens a repository: key, config, snapshots, then index. Errors name the repository: `Password`, `Unsupported`
+/// version, `NotFound` (no repository there), `Corrupt`.
+pub async fn open(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
+    let name = spec.name.clone();
+    open_named(spec, shared).await.context(|| name)
+}
+
+async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
+    let Spec { name, store, hot, password, key_hint } = spec;
+    let stored = layout::config(&*store).await?;
+    let hot_stored = match &hot {
+        Some(hot) => Some(layout::config(&**hot).await.context(|| "repo-hot")?),
+        None => None,
+    };
+    let (layout, keys) = Layout::detect(store, hot.clone()).await?;
+    let keys = read_keys(&layout, &keys).await?;
+    let unlock = move || keys::unlock(&keys, &password, key_hint.as_deref());
+    let unlocked = shared.pool.run(unlock).await??;
+    tracing::debug!("{name}: opened with key {}", unlocked.id);
+    let cold = read_config(&unlocked.key, &stored).context(|| "config")?;
+    check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
+    let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared)).await?;
+    Ok(Repository::new(cold.id, catalogue, shared))
+}
+
+/// Every key file that can be read; when none can, why.
+async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)>> {
+    if listed.is_empty() {
+        return Err(Error::new(Kind::Corrupt, "the repository has no key files"));
+    }
+    let read = |id: Id| async move { (id, layout.get(FileKind::Key, &id).await) };
+    let mut keys = Vec::new();
+    let mut failure = None;
+    for (id, stored) in join_all(listed.iter().map(|file| read(file.id))).await {
+        match stored {
+            Ok(stored) => keys.push((id, stored)),
+            Err(error) => {
+                tracing::warn!("key {id} cannot be read: {error}");
+                failure = Some(error.context(format!("key {id} cannot be read")));
+            }
+        }
+    }
+    match failure {
+        Some(error) if keys.is_empty() => Err(error),
+        _ => Ok(keys),
+    }
+}
+
+fn read_config(key: &MasterKey, stored: &[u8]) -> Result<Config> {
+    config::parse(&unpacked::open_unnamed(key, stored)?)
+}
+
+/// Refuses a hot repository in the place of the cold one, and two that are no pair.
+fn check_pair(
+    cold: &Config,
+    hot: Option<&dyn ObjectStore>,
+    hot_stored: Option<Bytes>,
+    key: &MasterKey,
+) -> Result<()> {
+    let refuse = |message: String| Err(Error::new(Kind::Unsupported, message));
+    if cold.is_hot {
+        return refuse(
+            "this is the hot part of a hot/cold pair, which holds no file content: \
+             give the cold repository and name this one with `repo-hot`"
+                .into(),
+        );
+    }
+    let (Some(hot), Some(stored)) = (hot, hot_stored) else { return Ok(()) };
+    let config = read_config(key, &stored).context(|| "repo-hot: config")?;
+    if !config.is_hot {
+        return refuse(format!("repo-hot: {} is not the hot part of a hot/cold pair", hot.name()));
+    }
+    if config.id != cold.id {
+        return refuse(format!("repo-hot: {} belongs to another repository", hot.name()));
+    }
+    Ok(())
+}

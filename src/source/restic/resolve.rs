@@ -1,0 +1,166 @@
+//! Finds a backed-up path in a snapshot's tree.
+//!
+//! The recorded path and the tree may disagree: a relative backup stores only the last components, a backup of `.` only
+//! what is inside, a stream only a name. So the full path is tried, then each of its suffixes, then the root itself.
+
+use std::sync::Arc;
+
+use super::directory::{NO_TREE, TreeDir};
+use super::format::tree::NodeRef;
+use super::parsed::Parsed;
+use super::snapshots::Held;
+use super::view::{Place, View};
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Ancestor, Ancestors, Content, FileType, Meta, Node, Opened, Validity};
+
+/// The name of an access ACL, and what it is made of: a version, then entries of tag, permissions and id.
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const ACL_HEADER: usize = 4;
+const ACL_ENTRY: usize = 8;
+const ACL_GROUP: u16 = 0x04;
+
+/// The content of the path of `view`.
+pub(super) async fn open(view: Arc<View>, held: Arc<Held>) -> Result<Opened> {
+    let path = RecordedPath::new(&view.path);
+    let name = path.components.last().map(|name| Arc::from(*name)).unwrap_or_default();
+    let root = TreeDir { tree: held.tree, place: Place::root(Arc::clone(&view)) };
+    for skip in 0..path.components.len() {
+        let Some(found) = walk(&root, path.components.get(skip..).unwrap_or_default()).await? else {
+            continue;
+        };
+        let is_whole = path.is_absolute && skip == 0;
+        let ancestors = if is_whole { Ancestors::Recorded(found.ancestors) } else { Ancestors::Unknown };
+        return Ok(Opened { name, node: found.node, ancestors });
+    }
+    // The root of a tree has no node of its own.
+    let meta = Meta::directory(held.snapshot.time.instant, Validity::Forever);
+    let is_root = path.is_absolute && path.components.is_empty();
+    let ancestors = if is_root { Ancestors::Recorded(Vec::new()) } else { Ancestors::Unknown };
+    Ok(Opened { name, node: Node { meta, content: Content::Dir(Arc::new(root)), xattrs: None }, ancestors })
+}
+
+struct Found {
+    node: Node,
+    ancestors: Vec<Ancestor>,
+}
+
+/// Follows `names` from `root`. What is found is a root of its own: its place is that of the view.
+async fn walk(root: &TreeDir, names: &[&[u8]]) -> Result<Option<Found>> {
+    let mut ancestors = Vec::new();
+    let mut dir = root.clone();
+    for (at, name) in names.iter().enumerate() {
+        let parsed: Arc<Parsed> = dir.parsed().resolve().await?;
+        let Some((number, entry)) = parsed.find(name).and_then(|n| Some((n, parsed.entry(n)?))) else {
+            return Ok(None);
+        };
+        if at + 1 == names.len() {
+            let node = dir.node_at(&parsed, number, &entry, Some(Arc::clone(&root.place)));
+            return Ok(Some(Found { node, ancestors }));
+        }
+        if entry.kind() != FileType::Dir {
+            return Ok(None);
+        }
+        // A directory that lacks its tree is damage, and no reason to look elsewhere.
+        let lost = || root.place.explain(Some(name), Error::new(Kind::Corrupt, NO_TREE));
+        let tree = entry.subtree().ok_or_else(lost)?;
+        ancestors.push(ancestor(&entry));
+        dir = TreeDir { tree, place: Arc::clone(&root.place) };
+    }
+    Ok(None)
+}
+
+/// Who may pass a directory. Where it has an access ACL, the group bits of its mode are the ACL's mask: what the group
+/// itself is granted is in the ACL.
+fn ancestor(entry: &NodeRef<'_>) -> Ancestor {
+    let acl = entry.xattrs().find(|(name, _)| *name == ACCESS_ACL).and_then(|(_, acl)| acl_group(acl));
+    let cut = acl.map_or(0o777, |granted| 0o707 | granted << 3);
+    Ancestor { uid: entry.uid(), gid: entry.gid(), perm: entry.perm() & 0o777 & cut }
+}
+
+/// What the group entry of an ACL grants.
+fn acl_group(acl: &[u8]) -> Option<u16> {
+    let entries = acl.get(ACL_HEADER..)?;
+    entries.chunks_exact(ACL_ENTRY).find_map(|entry| match entry {
+        [tag_low, tag_high, low, high, ..] if u16::from_le_bytes([*tag_low, *tag_high]) == ACL_GROUP => {
+            Some(u16::from_le_bytes([*low, *high]) & 0o7)
+        }
+        _ => None,
+    })
+}
+
+/// A recorded path in its components.
+struct RecordedPath<'a> {
+    components: Vec<&'a [u8]>,
+    is_absolute: bool,
+}
+
+impl<'a> RecordedPath<'a> {
+    /// Splits at `/`, and of a path with a drive (`C:\Users\x`) at `\` too; the drive itself is a directory `C`.
+    fn new(path: &'a [u8]) -> Self {
+        let named = |component: &&[u8]| !component.is_empty() && *component != b".";
+        match path {
+            [drive, b':', rest @ ..]
+                if drive.is_ascii_alphabetic() && matches!(rest, [] | [b'\\' | b'/', ..]) =>
+            {
+                let folders = rest.split(|byte| matches!(byte, b'\\' | b'/'));
+                let drive = path.get(..1).unwrap_or_default();
+                RecordedPath {
+                    components: std::iter::once(drive).chain(folders).filter(named).collect(),
+                    is_absolute: true,
+                }
+            }
+            _ => RecordedPath {
+                components: path.split(|byte| *byte == b'/').filter(named).collect(),
+                is_absolute: path.starts_with(b"/"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(path: &str) -> (Vec<String>, bool) {
+        let path = RecordedPath::new(path.as_bytes());
+        let text = |component: &&[u8]| String::from_utf8(component.to_vec()).unwrap();
+        (path.components.iter().map(text).collect(), path.is_absolute)
+    }
+
+    #[test]
+    fn paths_of_every_writer_fall_into_components() {
+        for (path, components, is_absolute) in [
+            ("/srv/data", &["srv", "data"][..], true),
+            ("/", &[], true),
+            ("//srv//data/", &["srv", "data"], true),
+            ("src", &["src"], false),
+            (".", &[], false),
+            ("./src/./x", &["src", "x"], false),
+            ("../x", &["..", "x"], false),
+            (r"C:\Users\x", &["C", "Users", "x"], true),
+            (r"C:/Users\x", &["C", "Users", "x"], true),
+            (r"C:\", &["C"], true),
+            ("C:", &["C"], true),
+            ("C:x", &["C:x"], false),
+            (r"/a\b/c", &["a\\b", "c"], true),
+        ] {
+            assert_eq!(
+                split(path),
+                (components.iter().map(|c| c.to_string()).collect(), is_absolute),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_group_of_an_acl_is_its_group_entry() {
+        let entry =
+            |tag: u16, perm: u16| [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat();
+        // owner rwx, named user rwx, group r--, mask rwx, others ---
+        let entries = [entry(1, 7), entry(2, 7), entry(4, 4), entry(0x10, 7), entry(0x20, 0)].concat();
+        let acl = [2u32.to_le_bytes().to_vec(), entries].concat();
+        assert_eq!(acl_group(&acl), Some(4));
+        assert_eq!(acl_group(&acl[..4]), None);
+        assert_eq!(acl_group(&[]), None);
+    }
+}

@@ -141,7 +141,7 @@ mod tests {
     impl Reader for Digits {
         fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
             let all = b"0123456789";
-            let from = offset as usize;
+            let from = usize::try_from(offset).unwrap();
             Step::ok(Bytes::copy_from_slice(&all[from..from + len - self.short]))
         }
         fn next_data(&self, offset: u64) -> Step<Option<u64>> {

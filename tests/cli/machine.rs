@@ -72,8 +72,7 @@ impl Mountpoint {
 
     /// The processes that serve this place.
     pub fn servers(&self) -> Vec<u32> {
-        let title = [b"serve\0".as_slice(), self.path().as_os_str().as_bytes(), b"\0"].concat();
-        processes().into_iter().filter(|pid| arguments(*pid).ends_with(&title)).collect()
+        servers_of(&self.path())
     }
 
     /// Waits until nothing is mounted here and nobody serves it.
@@ -140,6 +139,12 @@ pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The processes that serve a mount at `mountpoint`.
+pub fn servers_of(mountpoint: &Path) -> Vec<u32> {
+    let title = [b"serve\0".as_slice(), mountpoint.as_os_str().as_bytes(), b"\0"].concat();
+    processes().into_iter().filter(|pid| arguments(*pid).ends_with(&title)).collect()
 }
 
 /// All processes.

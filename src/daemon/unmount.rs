@@ -17,6 +17,10 @@ pub fn unmount(typed: &Path, lazy: bool) -> Result<()> {
         return Err(Error::new(Kind::Invalid, format!("no backups are mounted at {shown}")));
     }
     fuse::unmount(&mountpoint, lazy).map_err(|error| match busy(&mountpoint, &holders::of(&mountpoint)) {
+        _ if error.kind() == Kind::Invalid => Error::new(
+            Kind::Denied,
+            format!("{shown} was mounted by another user, who alone can unmount it, or root"),
+        ),
         Some(message) => Error::new(Kind::Unavailable, message),
         None => error,
     })

@@ -114,7 +114,8 @@ impl SetBook {
         for date in found {
             *alone.entry(&date.first.plain).or_default() += 1;
         }
-        let short = Shorts::of(found.iter().filter(|date| alone.get(&*date.first.plain) != Some(&1)), members);
+        let short =
+            Shorts::of(found.iter().filter(|date| alone.get(&*date.first.plain) != Some(&1)), members);
         let mut dates = Vec::with_capacity(found.len());
         for date in found {
             let Placed { plain, date: id, instant, .. } = date.first;
@@ -172,7 +173,9 @@ impl<'a> Shorts<'a> {
             let plain: &str = &date.first.plain;
             for copy in &date.copies {
                 let owner = shorts.owners.entry((plain, id8(id_of(*copy, members))));
-                owner.and_modify(|o| *o = o.filter(|id| *id == date.first.date)).or_insert(Some(date.first.date));
+                owner
+                    .and_modify(|o| *o = o.filter(|id| *id == date.first.date))
+                    .or_insert(Some(date.first.date));
             }
             *shorts.firsts.entry((plain, date.first_short(members))).or_default() += 1;
         }

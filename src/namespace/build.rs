@@ -198,13 +198,20 @@ impl<'a> Shorts<'a> {
     }
 }
 
+/// The dates of one set, and where each is.
+#[derive(Default)]
+struct Gathered<'a> {
+    index: HashMap<DateId, usize>,
+    found: Vec<Found<'a>>,
+}
+
 /// Brings together what belongs into one set, and there what is one date.
 fn gather(members: &[Contribution]) -> Vec<(Arc<[u8]>, Vec<Found<'_>>)> {
-    let mut sets: HashMap<&Arc<[u8]>, (HashMap<DateId, usize>, Vec<Found<'_>>)> = HashMap::new();
+    let mut sets: HashMap<&Arc<[u8]>, Gathered<'_>> = HashMap::new();
     for (member, contribution) in (0u32..).zip(members) {
         for placed in contribution.placed.iter() {
             let copy = Copy { member, snapshot: placed.snapshot, path: placed.path };
-            let (index, found) = sets.entry(&placed.set).or_default();
+            let Gathered { index, found } = sets.entry(&placed.set).or_default();
             match index.entry(placed.date) {
                 Entry::Occupied(known) => {
                     if let Some(date) = found.get_mut(*known.get()) {
@@ -219,7 +226,7 @@ fn gather(members: &[Contribution]) -> Vec<(Arc<[u8]>, Vec<Found<'_>>)> {
             }
         }
     }
-    sets.into_iter().map(|(name, (_, found))| (name.clone(), found)).collect()
+    sets.into_iter().map(|(name, set)| (name.clone(), set.found)).collect()
 }
 
 impl<'a> Found<'a> {
@@ -262,5 +269,226 @@ fn later(then: Time, now: Time) -> Time {
         _ if now > then => now,
         999_999_999 => Time { secs: then.secs.saturating_add(1), nanos: 0 },
         nanos => Time { secs: then.secs, nanos: nanos + 1 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::namespace::fake::{self, Describe, FakeSource};
+    use crate::namespace::testbed::{Bed, member};
+    use crate::namespace::{Options, Rename};
+
+    const SET: &str = "h@+a";
+
+    fn taken(short: &str, time: &str) -> Snapshot {
+        fake::snapshot(short).host("h").paths(&["/a"]).at(time)
+    }
+
+    fn dates(bed: &Bed) -> Vec<String> {
+        bed.ls(SET).into_iter().filter(|name| name != "latest").collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_date_is_named_by_its_time_and_two_of_a_second_by_their_ids_too() {
+        let source = FakeSource::with("r", vec![taken("aa", "2026-03-01T03:00:00+01:00")]);
+        let bed = Bed::new(&[&source]);
+        assert_eq!(dates(&bed), ["20260301_030000"]);
+        assert_eq!(bed.id("h@+a/20260301_030000-aaaaaaaa"), "aa".repeat(32), "the long form of any");
+        source.put(vec![taken("aa", "2026-03-01T03:00:00+01:00"), taken("bb", "2026-03-01T02:00:00.5Z")]);
+        bed.ns.refresh().await;
+        assert_eq!(dates(&bed), ["20260301_030000", "20260301_020000"], "the name says the recorded hour");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_name_already_shown_stays_an_alias_of_its_snapshot() {
+        let (one, two) = (taken("aa", "2026-03-01T03:00:00Z"), taken("bb", "2026-03-01T03:00:00.5Z"));
+        let source = FakeSource::with("r", vec![two.clone()]);
+        let bed = Bed::new(&[&source]);
+        assert_eq!(dates(&bed), ["20260301_030000"]);
+        source.put(vec![one.clone(), two.clone()]);
+        bed.ns.refresh().await;
+        assert_eq!(dates(&bed), ["20260301_030000-aaaaaaaa", "20260301_030000-bbbbbbbb"]);
+        assert_eq!(bed.id("h@+a/20260301_030000"), "bb".repeat(32), "unlisted, and still the same data");
+        source.put(vec![one.clone()]);
+        bed.ns.refresh().await;
+        assert_eq!(
+            dates(&bed),
+            ["20260301_030000-aaaaaaaa"],
+            "the plain name never comes to mean other data"
+        );
+        assert!(!bed.has("h@+a/20260301_030000") && !bed.has("h@+a/20260301_030000-bbbbbbbb"));
+        source.put(vec![two]);
+        bed.ns.refresh().await;
+        assert_eq!(dates(&bed), ["20260301_030000"], "it may mean the same again");
+    }
+
+    #[test]
+    fn a_plain_name_that_was_never_shown_is_nobody_s() {
+        let list = vec![taken("aa", "2026-03-01T03:00:00Z"), taken("bb", "2026-03-01T03:00:00Z")];
+        let bed = Bed::new(&[&FakeSource::with("r", list)]);
+        assert_eq!(dates(&bed), ["20260301_030000-aaaaaaaa", "20260301_030000-bbbbbbbb"]);
+        assert!(!bed.has("h@+a/20260301_030000") && !bed.has("h@+a/20260301_030000-cccccccc"));
+        assert_eq!(bed.link("h@+a/latest"), "20260301_030000-bbbbbbbb");
+    }
+
+    #[test]
+    fn order_is_by_instant_then_repository_then_snapshot() {
+        let second = "2026-03-01T03:00:00Z";
+        let a = FakeSource::with(
+            "repo-z",
+            vec![taken("11", second), taken("ee", "2026-03-01T03:00:00.000000001Z")],
+        );
+        let b = FakeSource::with("repo-a", vec![taken("99", second), taken("22", second)]);
+        let bed = Bed::new(&[&a, &b]);
+        let short: Vec<_> = dates(&bed).iter().map(|name| name[16..18].to_owned()).collect();
+        assert_eq!(short, ["22", "99", "11", "ee"]);
+        assert!(bed.link("h@+a/latest").ends_with("-eeeeeeee"), "the greatest instant");
+    }
+
+    #[test]
+    fn copies_are_one_date_and_names_are_equal_with_one_of_two_or_both_repositories() {
+        let (one, two) = (taken("aa", "2026-03-01T03:00:00Z"), taken("bb", "2026-03-01T03:00:00Z"));
+        let later = taken("cc", "2026-03-02T03:00:00Z");
+        let copies =
+            [("dd", &one), ("ee", &two), ("ff", &later)].map(|(id, of)| fake::snapshot(id).copy_of(of));
+        let first = || FakeSource::with("repo-b", vec![one.clone(), two.clone(), later.clone()]);
+        let second = || FakeSource::with("repo-a", copies.to_vec());
+        let expected = ["20260301_030000-aaaaaaaa", "20260301_030000-bbbbbbbb", "20260302_030000"];
+        for sources in [vec![first()], vec![second()], vec![first(), second()], vec![second(), first()]] {
+            let bed = Bed::new(&sources.iter().collect::<Vec<_>>());
+            assert_eq!(dates(&bed), expected);
+        }
+        let bed = Bed::new(&[&first(), &second()]);
+        assert_eq!(
+            bed.id("h@+a/20260301_030000-dddddddd"),
+            "aa".repeat(32),
+            "a copy's own id can be looked up"
+        );
+        assert_eq!(bed.ns.snapshots().len(), 3, "one row a date");
+    }
+
+    #[test]
+    fn a_snapshot_rewritten_in_place_and_its_original_are_told_apart() {
+        let second = "2026-03-01T03:00:00Z";
+        let one = taken("aa", second);
+        let rewritten = fake::snapshot("bb").copy_of(&one).content("without secrets");
+        let bed = Bed::new(&[&FakeSource::with("r", vec![one.clone(), rewritten.clone()])]);
+        assert_eq!(dates(&bed), ["20260301_030000-aaaaaaaa", "20260301_030000-bbbbbbbb"]);
+        let again = fake::snapshot("cc").copy_of(&one).content("without more");
+        let bed = Bed::new(&[&FakeSource::with("r", vec![rewritten, again])]);
+        assert_eq!(
+            dates(&bed),
+            ["20260301_030000-bbbbbbbb", "20260301_030000-cccccccc"],
+            "the original is gone"
+        );
+        assert!(!bed.has("h@+a/20260301_030000-aaaaaaaa"), "what might mean either means none");
+    }
+
+    #[test]
+    fn dates_that_ids_do_not_tell_apart_still_have_names() {
+        let mut all =
+            member(&FakeSource::with("r", vec![taken("aa", "2026-03-01T03:00:00Z").paths(&["/x", "/y"])]));
+        all.set = Some("all@+".into());
+        let bed = Bed::with(vec![all], Options::default(), "UTC");
+        let names = bed.ls("all@+");
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(names.iter().all(|name| name == "latest" || name.starts_with("20260301_030000-")));
+        assert!(names.iter().all(|name| bed.has(&format!("all@+/{name}"))), "all can be looked up");
+        assert!(!bed.has("all@+/20260301_030000-aaaaaaaa"));
+    }
+
+    #[test]
+    fn snapshots_that_map_to_one_name_are_one_set_from_whatever_source() {
+        let a = FakeSource::with("a", vec![taken("aa", "2026-03-01T03:00:00Z")]);
+        let b = FakeSource::with("b", vec![taken("bb", "2026-03-02T03:00:00Z").host("h.example.org")]);
+        let rename = vec![Rename { from: r"\.example\.org@".into(), to: "@".into() }];
+        let bed = Bed::with(vec![member(&a), member(&b)], Options { rename, ..Options::default() }, "UTC");
+        assert_eq!(bed.ls("/"), ["current", "at", SET]);
+        assert_eq!(dates(&bed), ["20260301_030000", "20260302_030000"]);
+        assert_eq!(bed.link("h@+a/latest"), "20260302_030000", "found after merging");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn positions_never_come_to_mean_other_names() {
+        let day = |n: u32| taken(&format!("{n:02x}"), &format!("2026-03-{n:02}T03:00:00Z"));
+        let source = FakeSource::with("r", vec![day(2), day(4), day(6)]);
+        let bed = Bed::new(&[&source]);
+        let before = bed.entries(SET);
+        source.put(vec![day(1), day(4), day(5), day(6), fake::snapshot("ff").host("a")]);
+        bed.ns.refresh().await;
+        let after = bed.entries(SET);
+        for entry in &before {
+            let now = after.iter().find(|e| e.at == entry.at);
+            assert!(now.is_none_or(|now| now.name == entry.name), "{entry:?}");
+        }
+        assert_eq!(after.last().unwrap().name, "20260305_030000", "new ones come last");
+        assert_eq!(bed.ls("/"), ["current", "at", SET, "a@+"], "in the root too");
+        source.put(vec![day(2), day(4), day(6)]);
+        bed.ns.refresh().await;
+        assert_eq!(bed.entries(SET)[1..], before[1..], "who comes back has its position back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn times_of_directories_advance_when_and_only_when_they_change() {
+        let one = taken("aa", "2026-03-01T03:00:00Z");
+        let source = FakeSource::with("r", vec![one.clone()]);
+        let bed = Bed::new(&[&source]);
+        let mtimes = |bed: &Bed| ["/", SET, "current", "at"].map(|path| bed.at(path).meta.mtime);
+        assert_eq!(mtimes(&bed), [one.time.instant; 4], "at first: the newest backup");
+        bed.clock.pass(Duration::from_secs(60));
+        let now = bed.ns.clock.now();
+        source.put(vec![one.clone()]);
+        bed.ns.refresh().await;
+        assert_eq!(mtimes(&bed), [one.time.instant; 4], "an equal list changes nothing");
+        source.put(vec![one.clone(), taken("bb", "2026-03-01T04:00:00Z")]);
+        bed.ns.refresh().await;
+        assert_eq!(mtimes(&bed), [one.time.instant, now, now, one.time.instant], "same set, same day");
+        source.put(vec![
+            one.clone(),
+            taken("bb", "2026-03-01T04:00:00Z"),
+            taken("cc", "2026-02-01T00:00:00Z"),
+        ]);
+        bed.ns.refresh().await;
+        let moment_later = Time { nanos: now.nanos + 1, ..now };
+        assert_eq!(
+            mtimes(&bed),
+            [one.time.instant, moment_later, now, now],
+            "even when the clock stands still"
+        );
+    }
+
+    #[test]
+    fn later_is_always_later() {
+        let at = |secs, nanos| Time { secs, nanos };
+        for (then, now, expected) in [
+            (at(5, 0), at(9, 1), at(9, 1)),
+            (at(9, 1), at(9, 1), at(9, 2)),
+            (at(9, 999_999_999), at(5, 0), at(10, 0)),
+            (at(i64::MAX, 3), at(5, 0), at(i64::MAX, 4)),
+        ] {
+            assert_eq!(later(then, now), expected);
+        }
+    }
+
+    #[test]
+    fn ten_thousand_dates_and_thirty_six_thousand_sets_open_no_tree() {
+        let host = |n: u32| fake::snapshot(&format!("{n:08x}")).host(&format!("host{n}"));
+        let mut list: Vec<_> = (0..36_000).map(host).collect();
+        list.extend((0..10_000u32).map(|n| Snapshot {
+            time: crate::tree::SnapshotTime {
+                instant: Time { secs: i64::from(n) * 3600, nanos: 0 },
+                offset: None,
+            },
+            ..taken(&format!("f{n:07x}"), "2026-03-01T03:00:00Z")
+        }));
+        let source = FakeSource::with("r", list);
+        let bed = Bed::new(&[&source]);
+        assert_eq!(bed.ls("/").len(), 36_003);
+        assert_eq!(bed.ls("current").len(), 36_001);
+        assert_eq!(dates(&bed).len(), 10_000);
+        assert_eq!(source.opens(), 0);
     }
 }

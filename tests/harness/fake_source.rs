@@ -108,7 +108,9 @@ pub fn file(data: &'static [u8]) -> Node {
     let meta = Meta {
         kind: FileType::File,
         size: data.len() as u64,
-        identity: Identity::Key(data.iter().fold(7, |key, byte| key * 31 + u128::from(*byte))),
+        identity: Identity::Key(
+            data.iter().fold(7, |key, byte| key.wrapping_mul(0x1_0000_01b3) ^ u128::from(*byte)),
+        ),
         ..owned(1000, 1000, 0o640)
     };
     Node { meta, content: Content::File(Arc::new(FakeFile(Bytes::from_static(data)))), xattrs: None }

@@ -7,6 +7,7 @@
 
 mod busy;
 mod check;
+mod completions;
 mod demo;
 mod failures;
 mod foreground;

@@ -13,6 +13,7 @@ mod foreground;
 mod ls;
 mod machine;
 mod mounting;
+mod readme;
 mod reference;
 mod sample;
 mod secrets;

@@ -85,12 +85,19 @@ impl Namespace {
                 Ok(Some(Err(error))) => tracing::error!(%error, "a source panicked while being listed"),
                 Err(_) => {
                     due = None;
-                    self.rebuild();
+                    self.renew().await;
                 }
             }
         }
-        if due.is_some() {
-            self.rebuild();
+        // Without news too: a round that was abandoned may have left some.
+        self.renew().await;
+    }
+
+    /// Rebuilds where it may take its time: a million dates are a second's work.
+    async fn renew(self: &Arc<Self>) {
+        let ns = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || ns.rebuild()).await {
+            tracing::error!(%error, "building the tree ended");
         }
     }
 
@@ -249,13 +256,27 @@ mod tests {
         stalled.stall(true);
         other.put(vec![taken("bb", "i")]);
         let round = bed.ns.refresh();
-        assert!(tokio::time::timeout(SETTLE * 2, round).await.is_err(), "the round itself waits");
+        assert!(tokio::time::timeout(MINUTE, round).await.is_err(), "the round itself waits");
         assert!(bed.has("i@+"));
         stalled.stall(false);
         stalled.put(vec![taken("aa", "h")]);
         settle().await;
         bed.ns.refresh().await;
         assert!(bed.has("h@+"), "an abandoned round gives back the right to ask");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_of_an_abandoned_round_are_not_lost() {
+        let (stalled, other) = (FakeSource::new("a"), FakeSource::new("b"));
+        let bed = Bed::new(&[&stalled, &other]);
+        stalled.stall(true);
+        other.put(vec![taken("bb", "i")]);
+        let before_it_settles = tokio::time::timeout(SETTLE / 2, bed.ns.refresh()).await;
+        assert!(before_it_settles.is_err() && !bed.has("i@+"));
+        stalled.stall(false);
+        settle().await;
+        bed.ns.refresh().await;
+        assert!(bed.has("i@+"));
     }
 
     #[tokio::test(start_paused = true)]

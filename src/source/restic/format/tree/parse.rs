@@ -31,7 +31,7 @@ impl Tree {
             return Err(Error::new(Kind::Unsupported, format!("a tree of {} bytes", json.len())));
         }
         // Go reads a malformed byte as U+FFFD, so such a tree is readable to restic.
-        let text = String::from_utf8_lossy(json);
+        let text = std::str::from_utf8(json).map_or_else(|_| String::from_utf8_lossy(json), Cow::Borrowed);
         let mut parser = Parser { records: Vec::new(), arenas: Arenas::default(), splices: Vec::new(), flaw };
         let mut input = serde_json::Deserializer::from_str(&text);
         let parsed = input.deserialize_map(TreeVisitor(&mut parser)).and_then(|()| input.end());

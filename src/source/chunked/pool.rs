@@ -11,13 +11,15 @@ pub struct Pool {
     cores: Arc<Semaphore>,
 }
 
-impl Pool {
+impl Default for Pool {
     /// One job per core.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Pool { cores: Arc::new(Semaphore::new(cores)) }
     }
+}
 
+impl Pool {
     /// The answer of `job`. A job that was begun ends even when the caller is dropped; a panic in it is
     /// `Kind::Internal`.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -39,7 +41,7 @@ mod tests {
 
     #[tokio::test]
     async fn runs_no_more_jobs_than_cores_and_survives_a_panic() {
-        let pool = Pool::new();
+        let pool = Pool::default();
         let cores = pool.cores.available_permits();
         let running = Arc::new(AtomicUsize::new(0));
         let jobs = (0..cores * 8).map(|n| {

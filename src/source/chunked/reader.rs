@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn reading_here_and_there_brings_nothing_else() {
         let blobs: Vec<Vec<u8>> = (0..100).map(|n| blob(n, 1 << 20)).collect();
-        let vault = Vault::new(&[blobs.clone()]);
+        let vault = Vault::new(std::slice::from_ref(&blobs));
         let reader = reader(&vault, &blobs, 64 << 20);
         for blob in [50, 3, 97, 20] {
             reader.read_at(blob << 20, 4096).resolve().await.unwrap();

@@ -47,7 +47,7 @@ impl Shared {
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs),
             directories: Weighed::new(budget.directories),
-            pool: Pool::new(),
+            pool: Pool::default(),
             huge: Semaphore::new(1),
             budget,
             repositories: AtomicU32::new(0),

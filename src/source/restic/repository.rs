@@ -46,7 +46,7 @@ struct Walk {
 
 impl Repository {
     /// The source of an open repository called `id` by its configuration.
-    pub(super) fn new(id: String, catalogue: Arc<Catalogue>, shared: Arc<Shared>) -> Arc<dyn Source> {
+    pub(super) fn source(id: String, catalogue: Arc<Catalogue>, shared: Arc<Shared>) -> Arc<dyn Source> {
         let packs: Arc<dyn Packs> = Arc::<Catalogue>::clone(&catalogue);
         let loader = Loader::new(packs, shared);
         let directories = Flights::new();

@@ -13,7 +13,7 @@ pub struct Repositories {
     #[arg(short, long = "repo", value_name = "REPO", conflicts_with = "config")]
     pub repo: Vec<std::ffi::OsString>,
     /// The hot part of a rustic hot/cold pair whose cold part is -r
-    #[arg(long, value_name = "REPO", requires = "repo")]
+    #[arg(long, value_name = "REPO")]
     pub repo_hot: Option<std::ffi::OsString>,
     /// A configuration file [default: /etc/backupfs/config.toml, else ~/.config/backupfs/config.toml]
     #[arg(short, long, value_name = "FILE")]

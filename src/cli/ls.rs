@@ -31,6 +31,9 @@ pub struct Args {
     repositories: Repositories,
 }
 
+/// A node and its name.
+type Named = (Vec<u8>, Node);
+
 /// One entry as JSON has it.
 #[derive(Serialize)]
 struct Row {
@@ -74,12 +77,7 @@ impl Args {
     }
 
     /// The named nodes to show, and whether some of them could not be had: each of those costs a line on stderr.
-    fn entries(
-        &self,
-        browser: &Browser,
-        path: &[Vec<u8>],
-        node: Node,
-    ) -> Result<(Vec<(Vec<u8>, Node)>, bool)> {
+    fn entries(&self, browser: &Browser, path: &[Vec<u8>], node: Node) -> Result<(Vec<Named>, bool)> {
         let Content::Dir(dir) = &node.content else {
             return Ok((vec![(path.join(&b'/'), node)], false));
         };
@@ -115,7 +113,7 @@ fn lines(names: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 /// The lines of `ls -l`, with numbers for owners: their names on the host that was backed up may be others here.
-fn long(entries: &[(Vec<u8>, Node)]) -> Vec<u8> {
+fn long(entries: &[Named]) -> Vec<u8> {
     let terminal = std::io::stdout().is_terminal();
     let columns = [false, true, true, true, true, false].map(|right| Column("", right));
     let rows: Vec<Vec<String>> = entries.iter().map(|(_, node)| attributes(&node.meta)).collect();

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::exit::Code;
 use super::print::{self, Column};
@@ -126,15 +126,18 @@ impl Report {
     fn json(&self) -> Value {
         let (mountpoint, mountpoint_base64) =
             print::json_name(self.mounted.mountpoint.as_os_str().as_encoded_bytes());
-        let mut json = json!({ "mountpoint": mountpoint, "source": self.mounted.source });
+        let mut fields = serde_json::Map::new();
+        let mut put = |key: &str, value: Value| fields.insert(key.to_owned(), value);
+        put("mountpoint", mountpoint.into());
         if let Some(exact) = mountpoint_base64 {
-            json["mountpoint_base64"] = exact.into();
+            put("mountpoint_base64", exact.into());
         }
+        put("source", self.mounted.source.clone().into());
         match &self.status {
-            Ok(status) => json["status"] = status.clone(),
-            Err(error) => json["error"] = error.to_string().into(),
-        }
-        json
+            Ok(status) => put("status", status.clone()),
+            Err(error) => put("error", error.to_string().into()),
+        };
+        fields.into()
     }
 
     fn text(&self) -> String {
@@ -172,6 +175,8 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn report(status: Result<Value>) -> Report {

@@ -42,7 +42,11 @@ impl Surroundings {
 /// What was typed, the configuration file and the environment, together.
 pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     let mut general = General::default();
-    let mut sources = match typed_repositories(typed, around) {
+    let repositories = typed_repositories(typed, around);
+    if typed.hot.is_some() && repositories.len() != 1 {
+        return Err(Error::new(Kind::Usage, "--repo-hot belongs to exactly one -r"));
+    }
+    let mut sources = match repositories {
         repositories if repositories.is_empty() => configured(typed, around, &mut general)?,
         repositories => finish(repositories, &around.directory, true)?,
     };
@@ -266,6 +270,19 @@ mod tests {
         };
         assert_eq!(config.sources[0].filter, filter("own"));
         assert_eq!(config.sources[1].filter, filter("general"));
+    }
+
+    #[test]
+    fn a_hot_part_belongs_to_one_repository() {
+        let mut machine = Machine::new();
+        let hot = |typed: Typed| Typed { hot: Some("hot".into()), ..typed };
+        let config = machine.resolve(hot(repos(&["/srv/a"]))).unwrap();
+        assert_eq!(config.sources[0].hot.as_deref(), Some(Path::new("/work-dir/hot")));
+        let error = machine.resolve(hot(repos(&["/srv/a", "/srv/b"]))).unwrap_err();
+        assert_eq!(error.to_string(), "--repo-hot belongs to exactly one -r");
+        assert_eq!(machine.resolve(hot(Typed::default())).unwrap_err().kind(), Kind::Usage);
+        machine.repository = Some("/srv/env".into());
+        assert!(machine.resolve(hot(Typed::default())).unwrap().sources[0].hot.is_some());
     }
 
     #[test]

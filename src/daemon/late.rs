@@ -81,7 +81,8 @@ impl Source for Late {
     }
 
     fn name(&self) -> &str {
-        &self.config.title
+        let config::Source { title, .. } = &self.config;
+        title
     }
 
     fn snapshots(&self) -> Arc<[Snapshot]> {

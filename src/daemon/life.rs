@@ -90,11 +90,7 @@ impl Life {
 
     /// The id of the mount of ours that is seen at the mountpoint.
     fn topmost(&self) -> Option<u64> {
-        ours::mounts()
-            .ok()?
-            .into_iter()
-            .rfind(|mount| mount.mountpoint == self.mountpoint)
-            .map(|mount| mount.id)
+        ours::seen_at(&self.mountpoint).ok()?.map(|mount| mount.id)
     }
 }
 

@@ -55,7 +55,7 @@ pub fn prepare<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Pat
 
 /// Takes away mounts of ours at `mountpoint` whose server died. Errors: one that is alive.
 fn remove_dead(mountpoint: &Path) -> Result<()> {
-    while let Some(mount) = ours::mounts()?.into_iter().rfind(|mount| mount.mountpoint == mountpoint) {
+    while let Some(mount) = ours::seen_at(mountpoint)? {
         let shown = mountpoint.display();
         if !ours::is_dead(mountpoint) {
             return Err(Error::new(

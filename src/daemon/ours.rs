@@ -1,42 +1,74 @@
-//! The mounts of this program, as `/proc` shows them.
+//! The mounts of this program among those of the machine.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::fuse::{self, MountEntry};
 
 /// A mount of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
-    /// The kernel's number of it.
+    /// The kernel's number of it, unique while it lives.
     pub id: u64,
     /// Where.
     pub mountpoint: PathBuf,
-    /// The source column.
+    /// The source column: what is shown.
     pub source: String,
 }
 
-/// All of them, in the order in which they were made.
+/// All of them in this mount namespace, in the order in which they were made.
 pub fn mounts() -> Result<Vec<Mounted>> {
-    let text = std::fs::read("/proc/self/mountinfo")
-        .map_err(|e| Error::io("/proc/self/mountinfo", e).with_kind(Kind::System))?;
-    Ok(text.split(|b| *b == b'\n').filter_map(parse).collect())
+    Ok(fuse::mounts()?.into_iter().filter_map(ours).collect())
 }
 
-fn parse(line: &[u8]) -> Option<Mounted> {
-    let line = String::from_utf8_lossy(line);
-    let (here, there) = line.split_once(" - ")?;
-    let mut there = there.split(' ');
-    if there.next()? != "fuse.backupfs" {
-        return None;
+/// The one that is seen at `mountpoint`; `None` when nothing or something else is.
+pub fn seen_at(mountpoint: &Path) -> Result<Option<Mounted>> {
+    Ok(fuse::mounted_at(mountpoint)?.and_then(ours))
+}
+
+fn ours(entry: MountEntry) -> Option<Mounted> {
+    let MountEntry { id, mountpoint, fstype, source, .. } = entry;
+    (fstype == fuse::FSTYPE).then(|| Mounted {
+        id,
+        mountpoint,
+        source: source.to_string_lossy().into_owned(),
+    })
+}
+
+/// A server that lives answers sooner, or at least is no dead one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether what is seen at `mountpoint` is ours and its server has died. A server that is stopped has not.
+pub fn is_dead(mountpoint: &Path) -> bool {
+    let (answer, answered) = mpsc::channel();
+    let mountpoint = mountpoint.to_owned();
+    std::thread::spawn(move || {
+        // Nobody may be listening any more.
+        let _ = answer.send(fuse::is_dead(&mountpoint).unwrap_or(false));
+    });
+    answered.recv_timeout(PATIENCE).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_mounts_are_not_ours() {
+        assert!(mounts().unwrap().iter().all(|mount| mount.mountpoint != Path::new("/proc")));
+        assert_eq!(seen_at(Path::new("/proc")).unwrap(), None);
+        assert!(!is_dead(Path::new("/proc")));
+        let entry = MountEntry {
+            id: 7,
+            device: "0:50".into(),
+            mountpoint: "/mnt/b".into(),
+            fstype: "fuse.backupfs".into(),
+            source: "home".into(),
+            options: "ro".into(),
+        };
+        let expected = Mounted { id: 7, mountpoint: "/mnt/b".into(), source: "home".into() };
+        assert_eq!(ours(entry), Some(expected));
     }
-    let mut here = here.split(' ');
-    let id = here.next()?.parse().ok()?;
-    let mountpoint = OsString::from_vec(here.nth(3)?.replace("\\040", " ").into_bytes()).into();
-    Some(Mounted { id, mountpoint, source: there.next()?.to_owned() })
-}
-
-/// Whether the server of what is mounted at `path` has died.
-pub fn is_dead(path: &Path) -> bool {
-    std::fs::metadata(path).is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN))
 }

@@ -27,10 +27,7 @@ pub fn serve_handed_over() -> Result<()> {
     let life = Arc::new(Life::new(orders.mountpoint.clone()));
     if orders.foreground {
         start_log(&orders)?;
-        return serve(&orders, &life, |notes| {
-            for note in notes {
-                tracing::warn!("{note}");
-            }
+        return serve(&orders, &life, |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
             life.set_ready()
         });
@@ -109,14 +106,17 @@ fn serve_on(
     let hangups = signals::watch(runtime, life.clone())?;
     let config = &orders.config;
     let tree = open::open(config, runtime.handle())?;
-    let fd = life.mount(&translate::mount_spec(config))?;
+    for error in &tree.failed {
+        tracing::warn!(%error, "cannot be opened now");
+    }
+    let device = life.mount(&translate::mount_spec(config))?;
     let namespace = tree.namespace;
     let usage = {
         let namespace = namespace.clone();
         Arc::new(move || namespace.usage())
     };
     let options = translate::serving(config, tree.immutable, usage);
-    let session = fuse::serve(fd, namespace.root(), options, runtime.handle().clone())?;
+    let session = fuse::serve(device, namespace.root(), options, runtime.handle().clone())?;
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();

@@ -13,12 +13,14 @@ use crate::fuse;
 pub fn unmount(typed: &Path, lazy: bool) -> Result<()> {
     let mountpoint = mountpoint::absolute(typed)?;
     let shown = mountpoint.display();
-    if !ours::mounts()?.iter().any(|mount| mount.mountpoint == mountpoint) {
+    if ours::seen_at(&mountpoint)?.is_none() {
         return Err(Error::new(Kind::Invalid, format!("no backups are mounted at {shown}")));
     }
-    // A dead mount has nothing that anybody could still want to keep.
-    let lazy = lazy || ours::is_dead(&mountpoint);
     fuse::unmount(&mountpoint, lazy).map_err(|error| match busy(&mountpoint, &holders::of(&mountpoint)) {
+        _ if error.kind() == Kind::Invalid => Error::new(
+            Kind::Denied,
+            format!("{shown} was mounted by another user, who alone can unmount it, or root"),
+        ),
         Some(message) => Error::new(Kind::Unavailable, message),
         None => error,
     })

@@ -51,6 +51,7 @@ replies!(
     ReplyEntry,
     ReplyLseek,
     ReplyOpen,
+    ReplyStatfs,
     ReplyXattr
 );
 

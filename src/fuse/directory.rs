@@ -146,7 +146,7 @@ mod tests {
 
     impl Listing for Names {
         fn visit(&self, from: Cookie, sink: &mut dyn crate::tree::Sink) {
-            for (at, name) in self.0.iter().enumerate().skip(from as usize) {
+            for (at, name) in self.0.iter().enumerate().skip(usize::try_from(from).unwrap()) {
                 let entry = Entry {
                     at: at as u64,
                     next: at as u64 + 1,

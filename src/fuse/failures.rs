@@ -1,7 +1,7 @@
-//! The log of failed requests: one line for one cause, however often it is met.
+//! The log of failed requests: one line for one cause, however often it is met, and a bounded number of lines.
 //!
-//! Read-ahead, retries of the kernel and retries of tools meet the same damage many times. A message that was logged
-//! within the last minute is counted, not repeated.
+//! Read-ahead, retries of the kernel and retries of tools meet the same damage many times. A cause that was logged
+//! lately is counted, not repeated; and of very many causes only the first of each minute are named.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +12,21 @@ use tracing::{debug, error, info, warn};
 use super::answer::Call;
 use crate::error::{Error, Kind};
 
-const QUIET: Duration = Duration::from_secs(60);
-/// Causes remembered at a time; beyond it, all are forgotten rather than any kept for ever.
-const REMEMBERED: usize = 1024;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Causes named in one window.
+const NAMED: usize = 100;
 
 /// Shared by everything that answers.
 #[derive(Clone, Default)]
-pub(super) struct Failures(Arc<Mutex<HashMap<String, Met>>>);
+pub(super) struct Failures(Arc<Mutex<Window>>);
 
-struct Met {
-    logged: Instant,
-    repeats: u64,
+/// What was met since `began`.
+#[derive(Default)]
+struct Window {
+    began: Option<Instant>,
+    // How often each named cause was met.
+    causes: HashMap<String, u64>,
+    unnamed: u64,
 }
 
 impl Failures {
@@ -38,31 +42,54 @@ impl Failures {
             debug!(operation, ino, "{message}");
             return;
         }
-        let Some(repeats) = self.due(&message) else { return };
+        if !self.is_news(&message) {
+            return;
+        }
         match error.kind() {
-            Kind::Internal => error!(operation, ino, repeats, "{message}"),
-            Kind::Stale | Kind::Invalid => info!(operation, ino, repeats, "{message}"),
-            _ => warn!(operation, ino, repeats, "{message}"),
+            Kind::Internal => error!(operation, ino, "{message}"),
+            Kind::Stale | Kind::Invalid => info!(operation, ino, "{message}"),
+            _ => warn!(operation, ino, "{message}"),
         }
     }
 
-    /// How often `message` was met since it was last logged, if it is time to log it.
-    fn due(&self, message: &str) -> Option<u64> {
-        let now = Instant::now();
-        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(met) = met.get_mut(message) {
-            if now.duration_since(met.logged) < QUIET {
-                met.repeats += 1;
-                return None;
+    /// Logs something that is worth one line and fails nothing.
+    pub fn mention(&self, message: &str) {
+        if self.is_news(message) {
+            info!("{message}");
+        }
+    }
+
+    /// Counts `message`; true when it is to be logged.
+    fn is_news(&self, message: &str) -> bool {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.began.is_none_or(|began| began.elapsed() >= WINDOW) {
+            let before = std::mem::take(&mut *window);
+            window.began = Some(Instant::now());
+            if let Some(sum) = before.sum() {
+                info!("{sum}");
             }
-            met.logged = now;
-            return Some(std::mem::take(&mut met.repeats));
         }
-        if met.len() >= REMEMBERED {
-            met.clear();
+        if let Some(met) = window.causes.get_mut(message) {
+            *met += 1;
+            return false;
         }
-        met.insert(message.to_owned(), Met { logged: now, repeats: 0 });
-        Some(0)
+        if window.causes.len() >= NAMED {
+            window.unnamed += 1;
+            return false;
+        }
+        window.causes.insert(message.to_owned(), 1);
+        true
+    }
+}
+
+impl Window {
+    /// What was not logged in it.
+    fn sum(&self) -> Option<String> {
+        let repeats: u64 = self.causes.values().map(|met| met - 1).sum();
+        let Window { unnamed, .. } = self;
+        (repeats + unnamed > 0).then(|| {
+            format!("in the last minute {repeats} failures more of known causes, {unnamed} of others")
+        })
     }
 }
 
@@ -70,31 +97,42 @@ impl Failures {
 mod tests {
     use super::*;
 
+    fn pass_time(failures: &Failures) {
+        let mut window = failures.0.lock().unwrap();
+        window.began = Instant::now().checked_sub(WINDOW);
+        assert!(window.began.is_some(), "this machine has been up for a minute");
+    }
+
+    fn sum(failures: &Failures) -> Option<String> {
+        failures.0.lock().unwrap().sum()
+    }
+
     #[test]
     fn one_cause_is_logged_once_and_others_are_not_held_back() {
         let failures = Failures::default();
-        assert_eq!(failures.due("pack ab: bad MAC"), Some(0));
-        assert_eq!(failures.due("pack ab: bad MAC"), None);
-        assert_eq!(failures.due("pack cd: bad MAC"), Some(0));
-        assert_eq!(failures.0.lock().unwrap()["pack ab: bad MAC"].repeats, 1);
+        assert!(failures.is_news("pack ab: bad MAC"));
+        assert_eq!(sum(&failures), None);
+        assert!(!failures.is_news("pack ab: bad MAC"));
+        assert!(failures.is_news("pack cd: bad MAC"));
+        assert!(sum(&failures).unwrap().contains(" 1 failures more of known causes, 0 of others"));
     }
 
     #[test]
-    fn repeats_are_told_when_a_cause_comes_back_after_a_while() {
+    fn a_cause_that_comes_back_after_a_while_is_news_again() {
         let failures = Failures::default();
-        failures.due("store is down");
-        failures.due("store is down");
-        failures.0.lock().unwrap().get_mut("store is down").unwrap().logged -= QUIET;
-        assert_eq!(failures.due("store is down"), Some(1));
-        assert_eq!(failures.due("store is down"), None);
+        assert!(failures.is_news("store is down"));
+        assert!(!failures.is_news("store is down"));
+        pass_time(&failures);
+        assert!(failures.is_news("store is down"));
+        assert_eq!(sum(&failures), None);
     }
 
     #[test]
-    fn a_flood_of_causes_is_not_remembered_without_bound() {
+    fn a_flood_of_causes_fills_neither_the_log_nor_memory() {
         let failures = Failures::default();
-        for i in 0..3 * REMEMBERED {
-            failures.due(&format!("pack {i}"));
-        }
-        assert!(failures.0.lock().unwrap().len() <= REMEMBERED);
+        let logged = (0..10 * NAMED).filter(|i| failures.is_news(&format!("pack {i}"))).count();
+        assert_eq!(logged, NAMED);
+        assert_eq!(failures.0.lock().unwrap().causes.len(), NAMED);
+        assert!(sum(&failures).unwrap().ends_with(" 900 of others"));
     }
 }

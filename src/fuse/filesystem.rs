@@ -6,24 +6,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 use tracing::debug;
 
+use super::XattrPolicy;
 use super::answer::{Call, Desk};
-use super::directory::What;
-use super::inodes::resolve;
-use super::state::{Found, State};
-use super::{XattrPolicy, attr};
+use super::replies::{send_attribute, send_entry, send_listing, send_listing_plus};
+use super::state::State;
 use crate::tree::{FileType, Step};
 
-const GENERATION: Generation = Generation(0);
 const NAME_LIMIT: usize = 255;
 
 /// Answers the kernel out of a [`State`].
@@ -87,7 +85,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
-        self.state.inodes.forget(ino.0, count);
+        self.state.forget(ino.0, count);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -210,22 +208,7 @@ impl fuser::Filesystem for Filesystem {
             self.metadata("readdir", ino),
             reply,
             || self.state.listing(handle.0, offset),
-            move |mut reply, (dir, listing)| {
-                let end = dir.visit(&*listing, offset, |line| match line.what {
-                    What::Dots(name, ino) => {
-                        reply.add(INodeNo(ino), line.next, fuser::FileType::Directory, name)
-                    }
-                    What::Entry(entry) => {
-                        let identity = resolve(entry.identity, dir.identity, entry.name);
-                        let ino = INodeNo(state.inodes.number(identity));
-                        reply.add(ino, line.next, attr::kind(entry.kind), OsStr::from_bytes(entry.name))
-                    }
-                });
-                if !end {
-                    state.pins.keep(&dir, listing);
-                }
-                reply.ok();
-            },
+            move |reply, opened| send_listing(&state, reply, opened, offset),
         );
     }
 
@@ -242,31 +225,7 @@ impl fuser::Filesystem for Filesystem {
             self.metadata("readdirplus", ino),
             reply,
             || self.state.listing(handle.0, offset),
-            move |mut reply, (dir, listing)| {
-                let end = dir.visit(&*listing, offset, |line| match line.what {
-                    What::Dots(name, ino) => {
-                        let attr = attr::placeholder(FileType::Dir, ino);
-                        reply.add(INodeNo(ino), line.next, name, &Duration::ZERO, &attr, GENERATION)
-                    }
-                    What::Entry(entry) => {
-                        let identity = resolve(entry.identity, dir.identity, entry.name);
-                        let child = state.entry(&dir, &*listing, entry, identity);
-                        let ino = state.inodes.enter(identity, child.place);
-                        let attr = FileAttr { ino: INodeNo(ino), ..child.attr };
-                        let name = OsStr::from_bytes(entry.name);
-                        let full =
-                            reply.add(INodeNo(ino), line.next, name, &child.attr_ttl, &attr, GENERATION);
-                        if full {
-                            state.inodes.forget(ino, 1);
-                        }
-                        full
-                    }
-                });
-                if !end {
-                    state.pins.keep(&dir, listing);
-                }
-                reply.ok();
-            },
+            move |reply, opened| send_listing_plus(&state, reply, opened, offset),
         );
     }
 
@@ -275,12 +234,14 @@ impl fuser::Filesystem for Filesystem {
         reply.ok();
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
         const BLOCK: u32 = 4096;
-        let usage = (self.state.options.usage)();
-        // Never zero: df hides file systems of no size.
-        let blocks = usage.bytes.div_ceil(u64::from(BLOCK)).max(1);
-        reply.statfs(blocks, 0, 0, usage.objects.max(1), 0, BLOCK, 255, BLOCK);
+        let work = || Step::ok((self.state.options.usage)());
+        self.desk.answer(self.metadata("statfs", ino), reply, work, |reply, usage| {
+            // Never zero: df hides file systems of no size.
+            let blocks = usage.bytes.div_ceil(u64::from(BLOCK)).max(1);
+            reply.statfs(blocks, 0, 0, usage.objects.max(1), 0, BLOCK, 255, BLOCK);
+        });
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -421,27 +382,5 @@ impl fuser::Filesystem for Filesystem {
 
     fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
         reply.error(Errno::EROFS);
-    }
-}
-
-fn send_entry(state: &State, reply: ReplyEntry, found: Found) {
-    match found.child {
-        Some(child) => {
-            let ino = state.inodes.enter(child.identity, child.place);
-            let attr = FileAttr { ino: INodeNo(ino), ..child.attr };
-            reply.entry_with_ttls(&child.attr_ttl, &found.ttl, &attr, GENERATION);
-        }
-        None if found.ttl.is_zero() => reply.error(Errno::ENOENT),
-        // Number 0 says "none", and for how long.
-        None => reply.entry(&found.ttl, &attr::placeholder(FileType::File, 0), GENERATION),
-    }
-}
-
-/// An attribute's value or the list of names: its size when the caller has no room yet.
-fn send_attribute(reply: ReplyXattr, value: &[u8], room: u32) {
-    match u32::try_from(value.len()) {
-        Ok(size) if room == 0 => reply.size(size),
-        Ok(size) if size <= room => reply.data(value),
-        _ => reply.error(Errno::ERANGE),
     }
 }

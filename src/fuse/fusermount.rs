@@ -142,6 +142,12 @@ fn refusal(mountpoint: &Path, output: &Output) -> Error {
             "allow_other: an ordinary user may let others in only where /etc/fuse.conf has the line `user_allow_other`",
         );
     }
+    if words.contains("/dev/fuse: Permission denied") {
+        return Error::new(
+            Kind::System,
+            "/dev/fuse: may not be opened by ordinary users here; as root: `chmod 666 /dev/fuse`, or mount as root",
+        );
+    }
     let kind = if words.contains("/dev/fuse") || words.contains("device not found") {
         Kind::System
     } else {
@@ -189,6 +195,7 @@ mod tests {
         let error =
             refusal(Path::new("/m"), &failed("fusermount3: failed to open /dev/fuse: Permission denied"));
         assert_eq!(error.kind(), Kind::System);
+        assert!(error.to_string().contains("chmod 666 /dev/fuse"), "{error}");
         let error = refusal(Path::new("/m"), &failed(""));
         assert_eq!(error.to_string(), "/m: fusermount3 ended with exit status: 1");
     }

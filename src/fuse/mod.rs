@@ -21,6 +21,7 @@ mod notify;
 mod options;
 mod owner;
 mod readers;
+mod replies;
 mod session;
 mod state;
 mod xattrs;

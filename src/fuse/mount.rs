@@ -100,7 +100,10 @@ fn mount_directly(mountpoint: &Path, spec: &MountSpec) -> Result<OwnedFd> {
         match errno {
             Errno::PERM | Errno::ACCESS => Error::caused_by(
                 Kind::Denied,
-                format!("{what}: mounting is not allowed here (it needs CAP_SYS_ADMIN)"),
+                format!(
+                    "{what}: mounting is not allowed here (it needs CAP_SYS_ADMIN; \
+                     a container: --cap-add SYS_ADMIN --device /dev/fuse)"
+                ),
                 errno,
             ),
             Errno::NOENT | Errno::NOTDIR => {

@@ -44,7 +44,8 @@ pub fn is_dead(path: &Path) -> Result<bool> {
     if mounted_at(path)?.is_none_or(|m| m.fstype != FSTYPE) {
         return Ok(false);
     }
-    Ok(std::fs::symlink_metadata(path).is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN)))
+    // Unlike attributes, the answer to statfs is never cached by the kernel.
+    Ok(rustix::fs::statfs(path).is_err_and(|errno| errno == rustix::io::Errno::NOTCONN))
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`, with any number of fields before

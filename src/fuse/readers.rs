@@ -89,6 +89,11 @@ impl Readers {
         self.0.get(&ino)
     }
 
+    /// Lets go of the reader of `ino`.
+    pub fn drop(&self, ino: u64) {
+        self.0.invalidate(&ino);
+    }
+
     /// Keeps a new reader, unless another request was faster: then the other's is used.
     pub fn keep(&self, ino: u64, file: Arc<OpenFile>) -> Arc<OpenFile> {
         self.0.entry(ino).or_insert(file).into_value()
@@ -141,7 +146,7 @@ mod tests {
     impl Reader for Digits {
         fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
             let all = b"0123456789";
-            let from = offset as usize;
+            let from = usize::try_from(offset).unwrap();
             Step::ok(Bytes::copy_from_slice(&all[from..from + len - self.short]))
         }
         fn next_data(&self, offset: u64) -> Step<Option<u64>> {
@@ -192,6 +197,8 @@ mod tests {
         let second = readers.keep(9, Arc::new(file(0)));
         assert!(Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&readers.get(9).unwrap(), &first));
+        readers.drop(9);
+        assert!(readers.get(9).is_none());
     }
 
     #[test]

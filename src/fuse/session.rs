@@ -28,8 +28,9 @@ pub struct Session {
 /// When it returns, the mount answers. When it fails, the mount is dead and has to be unmounted.
 pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> Result<Session> {
     let system = |what: &str, e| Error::caused_by(Kind::System, what, e);
-    let state = Arc::new(State::new(root, options));
-    let desk = Desk::new(runtime.clone(), Failures::default());
+    let failures = Failures::default();
+    let state = Arc::new(State::new(root, options, failures.clone()));
+    let desk = Desk::new(runtime.clone(), failures);
     let filesystem = Filesystem::new(state.clone(), desk);
     let mut config = Config::default();
     config.n_threads = Some(state.options.threads.max(1));

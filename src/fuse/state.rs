@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fuser::FileAttr;
 
 use super::directory::{OpenDir, Pins, directory};
+use super::failures::Failures;
 use super::inodes::{Inodes, Known, Origin, Place, resolve};
 use super::owner::Owners;
 use super::readers::{Handles, OpenFile, Readers};
@@ -51,10 +52,10 @@ pub(super) struct Child {
 
 impl State {
     /// A mount of `root`.
-    pub fn new(root: Node, options: Options) -> Self {
+    pub fn new(root: Node, options: Options, failures: Failures) -> Self {
         let owners = Arc::new(Owners::new(options.owner, options.idmap.clone()));
         State {
-            rules: Rules { policy: options.xattrs, owners },
+            rules: Rules { policy: options.xattrs, owners, failures },
             options,
             inodes: Inodes::new(root),
             files: Handles::new(),
@@ -188,6 +189,13 @@ impl State {
         match self.known(ino) {
             Ok(known) => known.node(),
             Err(error) => Step::err(error),
+        }
+    }
+
+    /// Takes back `count` look-ups of `ino`; the number may be another node's when it comes again.
+    pub fn forget(&self, ino: u64, count: u64) {
+        if self.inodes.forget(ino, count) {
+            self.readers.drop(ino);
         }
     }
 

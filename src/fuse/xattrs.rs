@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tracing::info;
-
+use super::failures::Failures;
 use super::owner::Owners;
 use super::{XattrPolicy, acl};
 use crate::error::Result;
 use crate::tree::{Meta, Node, Step};
+use bytes::Bytes;
 
 const LIMIT: usize = 64 * 1024;
 const NAME_LIMIT: usize = 255;
@@ -21,6 +20,7 @@ const NAME_LIMIT: usize = 255;
 pub(super) struct Rules {
     pub policy: XattrPolicy,
     pub owners: Arc<Owners>,
+    pub failures: Failures,
 }
 
 impl Rules {
@@ -88,37 +88,39 @@ impl Rules {
                 Step::Ready(value) => Some((name, value)),
                 Step::Wait(_) => None,
             });
-            return Step::Ready(joined(ready));
+            return Step::Ready(self.joined(ready));
         }
+        let rules = self.clone();
         Step::wait(async move {
             let mut resolved = Vec::with_capacity(values.len());
             for (name, value) in values {
                 resolved.push((name, value.resolve().await));
             }
-            joined(resolved.into_iter())
+            rules.joined(resolved.into_iter())
         })
     }
-}
 
-fn joined(values: impl Iterator<Item = (Bytes, Result<Option<Bytes>>)>) -> Result<Bytes> {
-    let mut list = Vec::new();
-    let mut hidden = Vec::new();
-    for (name, value) in values {
-        let fits = !name.is_empty()
-            && name.len() <= NAME_LIMIT
-            && !name.contains(&0)
-            && list.len() + name.len() < LIMIT;
-        if value?.is_some() && fits {
-            list.extend_from_slice(&name);
-            list.push(0);
-        } else {
-            hidden.push(String::from_utf8_lossy(&name).into_owned());
+    fn joined(&self, values: impl Iterator<Item = (Bytes, Result<Option<Bytes>>)>) -> Result<Bytes> {
+        let mut list = Vec::new();
+        let mut hidden = Vec::new();
+        for (name, value) in values {
+            let fits = !name.is_empty()
+                && name.len() <= NAME_LIMIT
+                && !name.contains(&0)
+                && list.len() + name.len() < LIMIT;
+            if value?.is_some() && fits {
+                list.extend_from_slice(&name);
+                list.push(0);
+            } else {
+                hidden.push(String::from_utf8_lossy(&name).into_owned());
+            }
         }
+        if !hidden.is_empty() {
+            self.failures
+                .mention(&format!("extended attributes that Linux cannot carry are not shown: {hidden:?}"));
+        }
+        Ok(list.into())
     }
-    if !hidden.is_empty() {
-        info!(names = ?hidden, "extended attributes that Linux cannot carry are not shown");
-    }
-    Ok(list.into())
 }
 
 #[cfg(test)]
@@ -152,7 +154,8 @@ mod tests {
     }
 
     fn rules(policy: XattrPolicy) -> Rules {
-        Rules { policy, owners: Arc::new(Owners::new(Owner::Recorded, IdMap::default())) }
+        let owners = Arc::new(Owners::new(Owner::Recorded, IdMap::default()));
+        Rules { policy, owners, failures: Failures::default() }
     }
 
     fn now<T>(step: Step<T>) -> T {
@@ -216,7 +219,7 @@ mod tests {
     fn a_list_is_cut_before_the_kernels_limit() {
         let names: Vec<_> =
             (0..400).map(|i| (Bytes::from(format!("user.{i:0245}")), Ok(Some(Bytes::new())))).collect();
-        let list = joined(names.into_iter()).unwrap();
+        let list = rules(XattrPolicy::All).joined(names.into_iter()).unwrap();
         assert!(list.len() <= LIMIT && list.len() > LIMIT - 256, "{}", list.len());
         assert!(list.ends_with(b"\0"));
     }

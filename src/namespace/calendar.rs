@@ -265,9 +265,9 @@ mod tests {
     }
 
     fn at(text: &str) -> Time {
-        let at: Timestamp = text.parse().unwrap();
-        let (secs, nanos) = (at.as_nanosecond().div_euclid(1_000_000_000), at.subsec_nanosecond());
-        Time { secs: secs as i64, nanos: nanos.rem_euclid(1_000_000_000) as u32 }
+        let nanos = text.parse::<Timestamp>().unwrap().as_nanosecond();
+        let (secs, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+        Time { secs: secs.try_into().unwrap(), nanos: nanos.try_into().unwrap() }
     }
 
     fn time(text: &str, offset: Option<i32>) -> SnapshotTime {

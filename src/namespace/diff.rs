@@ -91,3 +91,83 @@ fn newest<'a>(state: &'a State, set: Option<&Set>) -> Option<(u128, Option<(u32,
     let date = set?.newest()?;
     Some((date.id, reading(state, date)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::namespace::fake::{self, Describe, FakeSource};
+    use crate::namespace::testbed::Bed;
+    use crate::tree::Snapshot;
+
+    fn taken(short: &str, time: &str) -> Snapshot {
+        fake::snapshot(short).host("h").paths(&["/a"]).at(time)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_name_that_comes_goes_or_changes_is_told() {
+        let (one, two) = (taken("aa", "2026-03-01T03:00:00Z"), taken("bb", "2026-03-02T03:00:00Z"));
+        let source = FakeSource::with("r", vec![one.clone()]);
+        let bed = Bed::new(&[&source]);
+        bed.ns.refresh().await;
+        assert!(bed.told().is_empty(), "no news");
+
+        source.put(vec![one.clone(), two.clone()]);
+        bed.ns.refresh().await;
+        let [day, current, set] = &bed.told()[..] else { panic!("three directories") };
+        assert_eq!(day, "/at: 2026-03-02");
+        assert!(
+            set.starts_with("/h@+a: 20260302_030000 20260302_030000-") && set.ends_with(" latest"),
+            "{set}"
+        );
+        assert!(
+            set.contains(" 20260302_030000-bbbbbbbb "),
+            "a look-up of the long form may have failed before: {set}"
+        );
+        assert_eq!(current, "/current: h@+a");
+
+        source.put(vec![two.clone(), fake::snapshot("cc").host("i").at("2026-03-02T01:00:00Z")]);
+        bed.ns.refresh().await;
+        let told = bed.told();
+        assert_eq!(told.len(), 5, "{told:?}");
+        assert_eq!(told[0], "/: i@+");
+        assert_eq!(told[1], "/at: 2026-03-01");
+        assert_eq!(told[2], "/current: i@+", "the newest of the other set is the same");
+        assert!(told[3].starts_with("/h@+a: 20260301_030000 ") && !told[3].contains("latest"), "{told:?}");
+        assert!(told[4].starts_with("/i@+: 20260302_010000 ") && told[4].ends_with("latest"), "{told:?}");
+
+        source.put(vec![two]);
+        bed.ns.refresh().await;
+        let told = bed.told();
+        assert_eq!(told[0], "/: i@+", "gone");
+        assert_eq!(told[1], "/current: i@+");
+        assert!(told[2].starts_with("/i@+: 20260302_010000 "), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_becomes_long_is_told() {
+        let one = taken("aa", "2026-03-01T03:00:00Z");
+        let source = FakeSource::with("r", vec![one.clone()]);
+        let bed = Bed::new(&[&source]);
+        source.put(vec![one, taken("bb", "2026-03-01T03:00:00Z")]);
+        bed.ns.refresh().await;
+        let told = bed.told().join("\n");
+        for name in ["20260301_030000 ", "20260301_030000-aaaaaaaa ", "20260301_030000-bbbbbbbb ", "latest"] {
+            assert!(told.contains(name), "{name}: {told}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_date_that_is_read_elsewhere_now_is_told() {
+        let one = taken("aa", "2026-03-01T03:00:00Z");
+        let copy = fake::snapshot("bb").copy_of(&one);
+        let (first, second) = (FakeSource::with("a", vec![one]), FakeSource::with("b", vec![copy]));
+        let bed = Bed::new(&[&first, &second]);
+        let identity = bed.at("h@+a/20260301_030000").meta.identity;
+        first.put(vec![]);
+        bed.ns.refresh().await;
+        let told = bed.told();
+        assert!(told[0].starts_with("/current: h@+a") || told[1].starts_with("/current: h@+a"), "{told:?}");
+        assert!(told.iter().any(|line| line.starts_with("/h@+a: 20260301_030000 ")), "{told:?}");
+        assert_eq!(bed.at("h@+a/20260301_030000").meta.identity, identity, "the same place, the same data");
+        assert_eq!(bed.id("h@+a/20260301_030000"), "bb".repeat(32));
+    }
+}

@@ -1,7 +1,6 @@
 //! The made-up directories: root, sets, `current`, `at`. Each call works on the tree of one moment.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,7 +12,7 @@ use super::generated::Generated;
 use super::labels::Labels;
 use super::name::key;
 use super::state::{Date, Set, State};
-use crate::error::Result;
+use super::view::{View, When, meaning};
 use crate::tree::{
     Ancestor, Content, Cookie, Dir, Entry, FileType, Identity, Listing, Meta, Node, Sink, Step, Time,
     Validity,
@@ -23,55 +22,6 @@ const GENERATED: &[u8] = b".backupfs";
 const AT_CURRENT: Cookie = 1;
 const AT_AT: Cookie = 2;
 const AT_LATEST: Cookie = 1;
-
-/// Where a date is shown.
-#[derive(Clone)]
-pub(super) enum View {
-    /// In its set, under one of its names.
-    Set,
-    /// `current/<set>`.
-    Current,
-    /// `at/<word>/<set>`.
-    At(Arc<[u8]>, When),
-}
-
-/// What a name below `at` means.
-#[derive(Clone)]
-pub(super) enum When {
-    Word(Word),
-    /// A snapshot's own name: in its set that snapshot, elsewhere its instant.
-    Named(Time),
-}
-
-impl View {
-    fn identity(&self, set: &Set, date: &Date, name: &[u8]) -> Identity {
-        let id = date.id.to_be_bytes();
-        Identity::Key(match self {
-            View::Set => key(&[b"date", &set.name, name, &id]),
-            View::Current => key(&[CURRENT, &set.name, &id]),
-            View::At(word, _) => key(&[AT, word, &set.name, &id]),
-        })
-    }
-
-    fn validity(&self, refresh: Duration) -> Validity {
-        match self {
-            View::Set => Validity::Forever,
-            View::At(_, When::Word(Word::DaysAgo(_))) => Validity::For(refresh.min(Duration::from_secs(1))),
-            View::Current | View::At(..) => Validity::For(refresh),
-        }
-    }
-
-    /// The date that a set shows here.
-    fn choose<'a>(&self, ns: &Namespace, state: &State, set: &'a Set) -> Option<&'a Date> {
-        match self {
-            View::Set | View::Current => set.newest(),
-            View::At(_, When::Word(word)) => set.newest_until(ns.calendar.until(*word, ns.clock.now())),
-            View::At(word, When::Named(instant)) => {
-                state.date(set, word).or_else(|| set.newest_until(*instant))
-            }
-        }
-    }
-}
 
 /// A directory that follows new snapshots.
 fn following(ns: &Namespace, changed: Time) -> Meta {
@@ -343,16 +293,6 @@ impl Dir for At {
     }
 }
 
-/// What `name` means below `at`: days first, then snapshots' own names, then other moments.
-fn meaning(ns: &Namespace, state: &State, name: &[u8]) -> Option<When> {
-    let word = ns.calendar.word(name);
-    if let Some(day @ (Word::DaysAgo(_) | Word::Day(_))) = word {
-        return Some(When::Word(day));
-    }
-    let own = state.sets.iter().filter_map(|set| state.date(set, name)).map(|date| date.instant).max();
-    own.map(When::Named).or(word.map(When::Word))
-}
-
 struct AtListing {
     ns: Arc<Namespace>,
     state: Arc<State>,
@@ -388,25 +328,229 @@ impl Listing for AtListing {
     }
 }
 
-impl Namespace {
-    /// A date as `place` (identity and validity) shows it; `passed` is what the directory above keeps out.
-    fn show(
-        &self,
-        state: &State,
-        set: &Set,
-        date: &Date,
-        (identity, validity): (Identity, Validity),
-        passed: Option<Ancestor>,
-    ) -> Step<Node> {
-        let name = date.listed.clone();
-        let place = super::date::Place { identity, validity, name, shared: self.options.shared, passed };
-        let (set, listed) = (set.name.clone(), date.listed.clone());
-        let opened = super::date::open_first(self.candidates(state, date));
-        let tell = move |result: Result<_>| super::date::named(result, &set, &listed);
-        let opened = match opened {
-            Step::Ready(result) => Step::Ready(tell(result)),
-            Step::Wait(wait) => Step::wait(async move { tell(wait.await) }),
-        };
-        opened.then(move |(candidate, opened)| super::date::dress(candidate, opened, place))
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::namespace::fake::{self, Describe, FakeSource};
+    use crate::namespace::testbed::{Bed, dir, list, member};
+    use crate::namespace::{Options, TimeStyle};
+    use crate::tree::{Snapshot, Source};
+
+    fn taken(short: &str, host: &str, time: &str) -> Snapshot {
+        fake::snapshot(short).host(host).at(time)
+    }
+
+    /// Two hosts, three days; `h` on the first two, `i` on the last.
+    fn source() -> Arc<FakeSource> {
+        FakeSource::with(
+            "r",
+            vec![
+                taken("aa", "h", "2026-03-01T03:00:00Z"),
+                taken("bb", "h", "2026-03-02T03:00:00.5Z"),
+                taken("cc", "i", "2026-03-03T23:59:59.9Z"),
+            ],
+        )
+    }
+
+    fn short(bed: &Bed, path: &str) -> String {
+        bed.id(path)[..2].to_owned()
+    }
+
+    fn listing(bed: &Bed, path: &str) -> Arc<dyn Listing> {
+        let Step::Ready(listing) = dir(&bed.at(path)).listing() else { panic!("{path} waits") };
+        listing.unwrap()
+    }
+
+    #[test]
+    fn the_tree_of_the_design() {
+        let bed = Bed::new(&[&source()]);
+        assert_eq!(bed.ls("/"), ["current", "at", "h@+", "i@+"]);
+        assert_eq!(bed.ls("h@+"), ["latest", "20260301_030000", "20260302_030000"]);
+        assert_eq!(bed.link("h@+/latest"), "20260302_030000");
+        assert_eq!(bed.ls("current"), ["h@+", "i@+"]);
+        assert_eq!(short(&bed, "current/h@+"), "bb");
+        assert_eq!(bed.ls("at"), ["2026-03-01", "2026-03-02", "2026-03-03"]);
+        assert_eq!(bed.ls("at/2026-03-02"), ["h@+"], "a set with nothing that early is absent");
+        assert!(!bed.has("at/2026-03-02/i@+") && !bed.has("nothing") && !bed.has("h@+/20260301_030001"));
+        assert_eq!(bed.ls("h@+/20260301_030000"), ["id"]);
+    }
+
+    #[test]
+    fn a_day_means_its_last_second_and_any_moment_can_be_looked_up() {
+        let bed = Bed::new(&[&source()]);
+        for (path, id) in [
+            ("at/2026-03-01/h@+", "aa"),
+            ("at/2026-03-02/h@+", "bb"),
+            ("at/2026-03-03/i@+", "cc"),
+            ("at/2030-01-01/h@+", "bb"),
+            ("at/20260301_120000/h@+", "aa"),
+            ("at/20260302_025959/h@+", "aa"),
+            ("at/2026-03-02T03:00Z/h@+", "bb"),
+            ("at/2026-03-02T04:59+02:00/h@+", "aa"),
+            ("at/2026-03-02T05:00:00+02:00/h@+", "bb"),
+            ("at/today/i@+", "cc"),
+            ("at/yesterday/h@+", "bb"),
+        ] {
+            assert_eq!(short(&bed, path), id, "{path}");
+        }
+        assert!(bed.ls("at/2026-02-28").is_empty(), "a moment before everything");
+        for word in ["tomorrow", "2026", "x", "2026-02-30", "20260302_030000-dddddddd"] {
+            assert!(!bed.has(&format!("at/{word}")), "{word}");
+        }
+    }
+
+    #[test]
+    fn days_are_those_of_the_mount_s_zone() {
+        let berlin = Bed::with(vec![member(&source())], Options::default(), "+01:00");
+        assert_eq!(berlin.ls("at"), ["2026-03-01", "2026-03-02", "2026-03-04"]);
+        assert!(!berlin.has("at/2026-03-03/i@+"));
+        let options = Options { time: TimeStyle::Utc, ..Options::default() };
+        let utc = Bed::with(vec![member(&source())], options, "+01:00");
+        assert!(utc.has("at/2026-03-03/i@+"));
+    }
+
+    #[test]
+    fn today_and_yesterday_follow_the_clock() {
+        let nights = [("aa", "2026-03-09T03:00:00Z"), ("bb", "2026-03-10T03:00:00Z")];
+        let nights = nights.map(|(id, time)| taken(id, "h", time)).to_vec();
+        let bed = Bed::new(&[&FakeSource::with("r", nights)]);
+        assert_eq!(
+            (short(&bed, "at/today/h@+"), short(&bed, "at/yesterday/h@+")),
+            ("bb".into(), "aa".into())
+        );
+        let yesterday = bed.at("at/yesterday");
+        bed.clock.pass(Duration::from_secs(86_400));
+        assert_eq!(short(&bed, "at/yesterday/h@+"), "bb");
+        let now = bed.at("at/yesterday/h@+").meta.identity;
+        assert_eq!(list(&yesterday, 0)[0].identity, now, "also for who is in it");
+    }
+
+    #[test]
+    fn a_snapshot_s_own_name_selects_exactly_that_moment() {
+        let list = vec![
+            taken("aa", "h", "2026-03-01T03:00:00+09:00"),
+            taken("bb", "h", "2026-02-28T18:00:00.5Z"),
+            taken("cc", "i", "2026-02-28T17:00:00Z"),
+            taken("dd", "i", "2026-03-01T02:00:00Z"),
+            taken("ee", "j", "2026-03-01T03:00:00+09:00"),
+        ];
+        let bed = Bed::new(&[&FakeSource::with("r", list)]);
+        assert_eq!(short(&bed, "at/20260301_030000/h@+"), "aa");
+        assert_eq!(short(&bed, "at/20260301_030000/i@+"), "cc", "not three o'clock here");
+        assert_eq!(short(&bed, "at/20260301_030000/j@+"), "ee");
+        assert_eq!(short(&bed, "at/20260228_180000/h@+"), "bb");
+        assert_eq!(short(&bed, "at/20260301_030000-aaaaaaaa/h@+"), "aa", "the long form too");
+        assert_eq!(bed.ls("at/20260301_030000"), ["h@+", "i@+", "j@+"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn current_and_latest_are_others_when_the_newest_snapshot_is_another() {
+        let source = source();
+        let bed = Bed::new(&[&source]);
+        let paths = ["current/h@+", "h@+/latest", "current/i@+"];
+        let before = paths.map(|path| bed.at(path).meta.identity);
+        assert!(before.iter().all(|identity| matches!(identity, Identity::Key(_))));
+        let old = bed.at("current/h@+");
+        let mut more = source.snapshots().to_vec();
+        more.push(taken("dd", "h", "2026-03-05T03:00:00Z"));
+        source.put(more);
+        bed.ns.refresh().await;
+        let after = paths.map(|path| bed.at(path).meta.identity);
+        assert_ne!(before[0], after[0]);
+        assert_ne!(before[1], after[1]);
+        assert_eq!(before[2], after[2]);
+        assert_eq!(short(&bed, "current/h@+"), "dd");
+        let same = bed.at("h@+/20260302_030000/id").meta.identity;
+        assert_eq!(list(&old, 0)[0].identity, same, "a copy under way goes on");
+    }
+
+    #[test]
+    fn listings_and_look_ups_agree() {
+        let bed = Bed::new(&[&source()]);
+        for path in ["/", "h@+", "current", "at", "at/today", "at/2026-03-01", "at/20260302_030000"] {
+            let (node, listing) = (bed.at(path), listing(&bed, path));
+            for entry in bed.entries(path) {
+                let found = bed.at(&format!("{path}/{}", entry.name));
+                assert_eq!(entry.identity, found.meta.identity, "{path}/{}", entry.name);
+                assert!(entry.meta.is_none_or(|meta| meta == found.meta), "{path}/{}", entry.name);
+                let got = listing.node(entry.at);
+                assert_eq!(got.as_ref().map(|node| node.meta), entry.meta, "{path}/{}", entry.name);
+                assert_eq!(list(&node, entry.at)[0], entry, "a listing goes on where it was left");
+                assert!(list(&node, entry.at + 1).iter().all(|e| e.at > entry.at));
+            }
+        }
+    }
+
+    #[test]
+    fn a_listing_stops_when_the_buffer_is_full() {
+        let bed = Bed::new(&[&source()]);
+        for path in ["/", "h@+", "current", "at", "at/today", ".backupfs"] {
+            let listing = listing(&bed, path);
+            let (mut seen, mut from) = (Vec::new(), 0);
+            loop {
+                let mut one = None;
+                listing.visit(from, &mut |entry: &Entry<'_>| match one {
+                    None => {
+                        one = Some((String::from_utf8_lossy(entry.name).into_owned(), entry.next));
+                        std::ops::ControlFlow::Continue(())
+                    }
+                    Some(_) => std::ops::ControlFlow::Break(()),
+                });
+                let Some((name, next)) = one else { break };
+                seen.push(name);
+                from = next;
+            }
+            assert_eq!(seen, bed.ls(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn listing_opens_no_tree_and_a_private_mount_knows_its_sets_without() {
+        let source = source();
+        let bed = Bed::new(&[&source]);
+        for path in ["/", "h@+", "current", "at", "at/today"] {
+            bed.ls(path);
+        }
+        assert_eq!(bed.at("h@+").meta.perm, 0o755);
+        assert_eq!(source.opens(), 0);
+        assert!(bed.entries("/").iter().all(|entry| entry.meta.is_some()));
+        let dates = bed.entries("h@+");
+        assert!(dates[0].meta.is_some() && dates[1..].iter().all(|date| date.meta.is_none()));
+    }
+
+    #[test]
+    fn labels_of_a_set_are_those_of_its_newest_date() {
+        let bed = Bed::new(&[&source()]);
+        for (name, value) in [
+            ("source", "r"),
+            ("snapshot", "20260302_030000"),
+            ("time", "2026-03-02T03:00:00.5Z"),
+            ("tags", ""),
+            ("original-path", "/"),
+            ("id", &"bb".repeat(32)),
+        ] {
+            for path in ["h@+", "current/h@+", "h@+/20260302_030000", "at/2026-03-02/h@+"] {
+                let label = bed.xattr(path, &format!("user.backupfs.{name}"));
+                assert_eq!(label.as_deref(), Some(value), "{path} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn latest_is_a_link_with_the_length_of_its_target() {
+        let bed = Bed::new(&[&source()]);
+        let meta = bed.at("h@+/latest").meta;
+        assert_eq!((meta.kind, meta.size, meta.perm), (FileType::Symlink, 15, 0o777));
+    }
+
+    #[test]
+    fn positions_of_days_are_in_order_and_their_own() {
+        for day in [i32::MIN, -719_528, -1, 0, 20_513, i32::MAX] {
+            assert_eq!(day_at(cookie_of(day)), day);
+            assert!(cookie_of(day) >= FIRST);
+        }
+        assert!(cookie_of(-1) < cookie_of(0) && cookie_of(0) < cookie_of(1));
     }
 }

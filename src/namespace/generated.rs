@@ -115,3 +115,76 @@ impl Reader for Rendered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::fake::{self, FakeSource};
+    use crate::namespace::testbed::Bed;
+
+    fn read(node: &Node) -> String {
+        let Content::File(file) = &node.content else { panic!("no file") };
+        let Step::Ready(reader) = file.open() else { panic!("waits") };
+        let reader = reader.unwrap();
+        let Step::Ready(bytes) = reader.read_at(0, usize::MAX) else { panic!("waits") };
+        let Step::Ready(tail) = reader.read_at(node.meta.size - 1, 100) else { panic!("waits") };
+        assert_eq!(&tail.unwrap()[..], b"\n", "files of text end with a line");
+        let Step::Ready(beyond) = reader.read_at(node.meta.size + 5, 1) else { panic!("waits") };
+        assert!(beyond.unwrap().is_empty());
+        String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_look_up_gives_a_file_of_its_own_that_stays_as_it_is() {
+        let source = FakeSource::new("r");
+        let bed = Bed::new(&[&source]);
+        let before = bed.at(".backupfs/status.json");
+        source.put(vec![fake::snapshot("aa")]);
+        bed.ns.refresh().await;
+        let after = bed.at(".backupfs/status.json");
+        assert_ne!(before.meta.identity, after.meta.identity);
+        assert_eq!(before.meta.validity, Validity::For(Duration::ZERO));
+        for (node, sets) in [(&before, 0), (&after, 1), (&before, 0)] {
+            let text = read(node);
+            assert_eq!(node.meta.size, u64::try_from(text.len()).unwrap());
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(status["sets"], sets);
+        }
+    }
+
+    #[test]
+    fn the_directory_is_unlisted_and_lists_its_files() {
+        let bed = Bed::new(&[]);
+        assert_eq!(bed.ls("/"), ["current", "at"]);
+        assert_eq!(bed.ls(".backupfs"), ["README", "status.json"]);
+        assert!(!bed.has(".backupfs/other"));
+        assert!(read(&bed.at(".backupfs/README")).contains("cannot be written to"));
+        let dir = crate::namespace::testbed::dir(&bed.at(".backupfs"));
+        let Step::Ready(listing) = dir.listing() else { panic!("waits") };
+        let listing = listing.unwrap();
+        let mut identities = Vec::new();
+        listing.visit(1, &mut |entry: &Entry<'_>| {
+            identities.push((entry.at, entry.identity));
+            std::ops::ControlFlow::Break(())
+        });
+        assert_eq!(
+            identities,
+            [(1, listing.node(1).unwrap().meta.identity)],
+            "what is listed is what is got"
+        );
+        assert!(listing.node(2).is_none());
+    }
+
+    #[test]
+    fn a_rendered_file_has_no_holes() {
+        let bed = Bed::new(&[]);
+        let node = bed.at(".backupfs/README");
+        let Content::File(file) = &node.content else { panic!("no file") };
+        let Step::Ready(Ok(reader)) = file.open() else { panic!("waits") };
+        assert!(matches!(reader.next_hole(3), Step::Ready(Ok(end)) if end == node.meta.size));
+        assert!(matches!(reader.next_data(3), Step::Ready(Ok(Some(3)))));
+        assert!(
+            matches!(reader.next_hole(node.meta.size + 1), Step::Ready(Err(e)) if e.kind() == Kind::Invalid)
+        );
+    }
+}

@@ -28,6 +28,9 @@ mod refresh;
 mod report;
 mod setname;
 mod state;
+#[cfg(test)]
+mod testbed;
+mod view;
 
 pub use clock::{Clock, SystemClock};
 pub use options::{Access, Filter, Member, Options, Rename, TimeStyle};

@@ -10,7 +10,7 @@ use super::name::{self, key};
 use super::options::Member;
 use super::setname::{Renames, Template};
 use crate::error::{Context, Error, Result};
-use crate::tree::{Snapshot, SnapshotTime, Time};
+use crate::tree::{Snapshot, Time};
 
 /// Identifies a date: what one host saved of one path at one instant. Copies of a snapshot have the same, whatever
 /// their repository.
@@ -64,10 +64,11 @@ impl Placer {
         calendar: &Calendar,
     ) -> Placement {
         let mut out = Placement::default();
-        let mut sets: HashSet<Arc<[u8]>> = HashSet::new();
+        let mut sets = HashSet::new();
         for (index, snapshot) in (0u32..).zip(list).filter(|(_, s)| member.filter.wants(s)) {
             let plain: Arc<str> = calendar.name(&snapshot.time, self.zone.as_ref()).into();
-            let day = calendar.day(snapshot.time.instant);
+            let instant = snapshot.time.instant;
+            let day = calendar.day(instant);
             for (path, recorded) in (0u32..).zip(snapshot.paths.iter()) {
                 if !member.filter.wants_path(recorded) {
                     continue;
@@ -78,28 +79,24 @@ impl Placer {
                         out.refused.push(error.context(format!("source {}", member.member)));
                         name::fit(made)
                     });
-                    let set = match sets.get(set.as_slice()) {
-                        Some(known) => known.clone(),
-                        None => {
-                            let new: Arc<[u8]> = set.into();
-                            sets.insert(new.clone());
-                            new
-                        }
-                    };
-                    let SnapshotTime { instant, .. } = snapshot.time;
-                    out.placed.push(Placed {
-                        set,
-                        plain: plain.clone(),
-                        date,
-                        instant,
-                        day,
-                        snapshot: index,
-                        path,
-                    });
+                    let (set, plain) = (shared(&mut sets, set), plain.clone());
+                    out.placed.push(Placed { set, plain, date, instant, day, snapshot: index, path });
                 }
             }
         }
         out
+    }
+}
+
+/// `name`, in memory once.
+fn shared(names: &mut HashSet<Arc<[u8]>>, name: Vec<u8>) -> Arc<[u8]> {
+    match names.get(name.as_slice()) {
+        Some(known) => known.clone(),
+        None => {
+            let new: Arc<[u8]> = name.into();
+            names.insert(new.clone());
+            new
+        }
     }
 }
 

@@ -142,9 +142,8 @@ impl Namespace {
         let desk = &mut *desk;
         let mut news = false;
         for (index, known) in desk.contributions.iter_mut().enumerate() {
-            let Some(list) = self.members.get(index).map(|member| member.source.snapshots()) else {
-                continue;
-            };
+            let Some(source) = self.members.get(index).map(|member| &member.source) else { continue };
+            let list = source.snapshots();
             if Arc::ptr_eq(&list, &known.list) {
                 continue;
             }
@@ -155,7 +154,8 @@ impl Namespace {
                     tracing::warn!(%error, "the set keeps its name");
                 }
             }
-            let repository = known.repository.clone();
+            // A source that was opened late has its identity only now.
+            let repository = source.id().into();
             *known = Contribution { repository, list, placed: placement.placed.into() };
         }
         if !news {
@@ -168,5 +168,201 @@ impl Namespace {
         if let Some(sink) = self.sink.load_full() {
             diff::changes(&old, &new).into_iter().for_each(|change| sink(change));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+    use crate::namespace::fake::{self, Describe, FakeSource};
+    use crate::namespace::testbed::{Bed, list, member};
+    use crate::namespace::{Options, Rename};
+    use crate::tree::{Change, Snapshot, Validity};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn taken(short: &str, host: &str) -> Snapshot {
+        fake::snapshot(short).host(host)
+    }
+
+    fn down() -> Option<Error> {
+        Some(Error::new(Kind::Unavailable, "away"))
+    }
+
+    /// Lets every task do what it can.
+    async fn settle() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_snapshots_appear_and_removed_ones_go() {
+        let source = FakeSource::with("r", vec![taken("aa", "h")]);
+        let bed = Bed::new(&[&source]);
+        let (set, date) = (bed.at("h@+"), bed.at("h@+/20260301_030000"));
+        source.put(vec![taken("bb", "i")]);
+        bed.ns.refresh().await;
+        assert_eq!(bed.ls("/"), ["current", "at", "i@+"]);
+        assert!(!bed.has("h@+") && !bed.has("h@+/20260301_030000"));
+        assert!(list(&set, 0).is_empty(), "a directory that was removed while somebody was in it");
+        assert_eq!(list(&date, 0)[0].name, "id", "what is open goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_source_keeps_its_last_list() {
+        let source = FakeSource::with("r", vec![taken("aa", "h")]);
+        let bed = Bed::new(&[&source]);
+        let before = ["/", "h@+", "current", "at"].map(|path| bed.entries(path));
+        source.put(vec![]);
+        source.down(down());
+        for _ in 0..1000 {
+            bed.ns.refresh().await;
+            assert_eq!(["/", "h@+", "current", "at"].map(|path| bed.entries(path)), before);
+        }
+        assert!(bed.told().is_empty());
+        source.down(None);
+        bed.ns.refresh().await;
+        assert_eq!(bed.ls("/"), ["current", "at"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_source_delays_no_other_and_is_asked_once() {
+        let (stalled, other) = (FakeSource::with("a", vec![taken("aa", "h")]), FakeSource::new("b"));
+        let bed = Bed::new(&[&stalled, &other]);
+        stalled.stall(true);
+        stalled.put(vec![]);
+        let ns = bed.ns.clone();
+        let stuck = tokio::spawn(async move { ns.refresh().await });
+        settle().await;
+        other.put(vec![taken("bb", "i")]);
+        tokio::time::timeout(MINUTE, bed.ns.refresh()).await.expect("does not wait for the stalled one");
+        assert_eq!(bed.ls("/"), ["current", "at", "h@+", "i@+"]);
+        stalled.stall(false);
+        stuck.await.unwrap();
+        assert_eq!(bed.ls("/"), ["current", "at", "i@+"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_are_shown_while_another_source_of_the_same_round_still_thinks() {
+        let (stalled, other) = (FakeSource::new("a"), FakeSource::new("b"));
+        let bed = Bed::new(&[&stalled, &other]);
+        stalled.stall(true);
+        other.put(vec![taken("bb", "i")]);
+        let round = bed.ns.refresh();
+        assert!(tokio::time::timeout(SETTLE * 2, round).await.is_err(), "the round itself waits");
+        assert!(bed.has("i@+"));
+        stalled.stall(false);
+        stalled.put(vec![taken("aa", "h")]);
+        settle().await;
+        bed.ns.refresh().await;
+        assert!(bed.has("h@+"), "an abandoned round gives back the right to ask");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_are_asked_every_refresh() {
+        let source = FakeSource::new("r");
+        let options = Options { refresh: MINUTE, ..Options::default() };
+        let bed = Bed::with(vec![member(&source)], options, "UTC");
+        let task = bed.ns.spawn_refresh();
+        settle().await;
+        source.put(vec![taken("aa", "h")]);
+        tokio::time::sleep(MINUTE - Duration::from_secs(1)).await;
+        assert!(!bed.has("h@+"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(bed.has("h@+"));
+        source.stall(true);
+        tokio::time::sleep(MINUTE).await;
+        source.put(vec![]);
+        source.stall(false);
+        tokio::time::sleep(MINUTE).await;
+        assert!(!bed.has("h@+"), "goes on after a stall");
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refreshing_ends_with_the_namespace() {
+        let bed = Bed::new(&[]);
+        let task = bed.ns.spawn_refresh();
+        drop(bed);
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_at_something_old_refreshes_behind_the_answer() {
+        let source = FakeSource::with("r", vec![taken("aa", "h")]);
+        let bed = Bed::with(vec![member(&source)], Options { refresh: MINUTE, ..Options::default() }, "UTC");
+        let task = bed.ns.spawn_refresh();
+        source.put(vec![taken("aa", "h"), taken("bb", "h").at("2026-03-02T00:00:00Z")]);
+        assert_eq!(bed.ls("h@+").len(), 2);
+        settle().await;
+        assert_eq!(bed.ls("h@+").len(), 2, "not old yet");
+        bed.clock.pass(MINUTE);
+        assert_eq!(bed.ls("h@+").len(), 2, "the answer does not wait");
+        settle().await;
+        assert_eq!(bed.ls("h@+").len(), 3);
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_told_sees_the_new_tree_already() {
+        let source = FakeSource::new("r");
+        let bed = Bed::new(&[&source]);
+        let ns = bed.ns.clone();
+        let (told, seen) = std::sync::mpsc::channel();
+        bed.ns.on_change(Box::new(move |_: Change| {
+            told.send(ns.state.load().set(b"h@+").is_some()).unwrap();
+        }));
+        source.put(vec![taken("aa", "h")]);
+        bed.ns.refresh().await;
+        assert!(bed.told().is_empty(), "a sink replaces the one before");
+        let seen: Vec<bool> = seen.try_iter().collect();
+        assert!(!seen.is_empty() && seen.iter().all(|there| *there), "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_lists_for_the_first_time_shows_up() {
+        let (late, other) =
+            (FakeSource::new("late").unlisted(), FakeSource::with("b", vec![taken("bb", "i")]));
+        let bed = Bed::new(&[&late, &other]);
+        assert_eq!(bed.ls("/"), ["current", "at", "i@+"], "one without a listing does not fail the root");
+        late.put(vec![taken("aa", "h")]);
+        bed.ns.refresh().await;
+        assert_eq!(bed.ls("/"), ["current", "at", "i@+", "h@+"]);
+    }
+
+    fn to_at(from: &str) -> Options {
+        Options { rename: vec![Rename { from: from.into(), to: "at".into() }], ..Options::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rename_rule_that_goes_wrong_later_loses_nothing() {
+        let source = FakeSource::with("r", vec![taken("aa", "h")]);
+        let bed = Bed::with(vec![member(&source)], to_at("^i@.*"), "UTC");
+        source.put(vec![taken("aa", "h"), taken("bb", "i")]);
+        bed.ns.refresh().await;
+        assert_eq!(bed.ls("/"), ["current", "at", "h@+", "i@+"]);
+    }
+
+    #[test]
+    fn a_rename_rule_that_is_wrong_from_the_beginning_is_an_error() {
+        let source = FakeSource::with("r", vec![taken("aa", "i")]);
+        let error = Namespace::new(vec![member(&source)], to_at("^i@.*")).err().unwrap();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(error.to_string().contains("rename \"^i@.*\" to \"at\""), "{error}");
+    }
+
+    #[test]
+    fn answers_about_what_changes_are_kept_as_long_as_a_refresh_takes_to_come() {
+        let bed = Bed::new(&[&FakeSource::with("r", vec![taken("aa", "h")])]);
+        for path in
+            ["/", "h@+", "h@+/latest", "current", "current/h@+", "at", "at/2026-03-01", "at/2026-03-01/h@+"]
+        {
+            assert_eq!(bed.at(path).meta.validity, Validity::For(MINUTE), "{path}");
+        }
+        for path in ["at/today", "at/yesterday", "at/today/h@+"] {
+            assert_eq!(bed.at(path).meta.validity, Validity::For(Duration::from_secs(1)), "{path}");
+        }
+        assert_eq!(bed.at("h@+/20260301_030000").meta.validity, Validity::Forever);
     }
 }

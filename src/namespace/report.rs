@@ -82,3 +82,60 @@ fn written(at: SystemTime) -> String {
     let instant = crate::tree::Time { nanos: 0, ..time_of(at) };
     calendar::rfc3339(&SnapshotTime { instant, offset: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+    use crate::namespace::fake::{self, Describe, FakeSource};
+    use crate::namespace::testbed::Bed;
+
+    #[test]
+    fn rows_are_by_set_and_then_by_time() {
+        let list = vec![
+            fake::snapshot("bb").host("h").user("u").tags(&["x", "y"]).at("2026-03-02T03:00:00+01:00"),
+            fake::snapshot("aa").host("h").at("2026-03-01T03:00:00Z"),
+            fake::snapshot("cc").host("a").paths(&["/x", "/y"]).at("2026-03-03T03:00:00Z"),
+        ];
+        let rows = Bed::new(&[&FakeSource::with("repo", list)]).ns.snapshots();
+        let brief: Vec<_> = rows.iter().map(|row| (&*row.set, &*row.date, &row.id[..2])).collect();
+        let expected = [
+            ("a@+x", "20260303_030000", "cc"),
+            ("a@+y", "20260303_030000", "cc"),
+            ("h@+", "20260301_030000", "aa"),
+            ("h@+", "20260302_030000", "bb"),
+        ];
+        assert_eq!(brief, expected);
+        let last = serde_json::to_value(&rows[3]).unwrap();
+        assert_eq!(last["time"], "2026-03-02T03:00:00+01:00");
+        assert_eq!(last["tags"], json!(["x", "y"]));
+        assert_eq!((&last["host"], &last["user"], &last["path"]), (&json!("h"), &json!("u"), &json!("/")));
+        assert_eq!(last["source"], "repo");
+    }
+
+    #[test]
+    fn status_tells_of_each_source_whether_it_is_up_and_why_not() {
+        let up = FakeSource::with("a", vec![fake::snapshot("aa").paths(&["/x", "/y"])]);
+        let (down, new) = (FakeSource::new("b"), FakeSource::new("c").unlisted());
+        down.down(Some(Error::new(Kind::Unavailable, "no route to host")));
+        let status = Bed::new(&[&up, &down, &new]).ns.status();
+        assert_eq!((&status["sets"], &status["dates"]), (&json!(2), &json!(2)));
+        let brief =
+            |source: &Value| json!([source["name"], source["up"], source["error"], source["snapshots"]]);
+        let sources: Vec<Value> = status["sources"].as_array().unwrap().iter().map(brief).collect();
+        let expected = [
+            json!(["a", true, null, 1]),
+            json!(["b", false, "no route to host", 0]),
+            json!(["c", false, null, 0]),
+        ];
+        assert_eq!(sources, expected);
+        assert_eq!(status["sources"][0]["listed"], "1970-01-02T00:00:00Z");
+        assert_eq!(status["sources"][2]["listed"], Value::Null);
+    }
+
+    #[test]
+    fn a_repository_that_is_reached_twice_is_counted_once() {
+        let bed = Bed::new(&[&FakeSource::new("a"), &FakeSource::new("b"), &FakeSource::new("a")]);
+        assert_eq!(bed.ns.usage(), Usage { bytes: 2000, objects: 20 });
+    }
+}

@@ -108,12 +108,15 @@ impl State {
         let (plain, _) = name.rsplit_once('-')?;
         let group = || set.named(plain).iter().filter_map(|i| set.dates.get(at(*i)));
         let listed = group().find(|date| *date.listed == *name);
-        listed.or_else(|| group().find(|date| self.long_names(date).any(|long| long == name)))
+        // What is nobody's listed name means the one date that it can mean.
+        let mut meant = group().filter(|date| self.long_names(date).any(|long| long == name));
+        listed.or_else(|| meant.next().filter(|_| meant.next().is_none()))
     }
 
     /// The names under which a date can always be looked up.
     pub(super) fn long_names<'a>(&'a self, date: &'a Date) -> impl Iterator<Item = String> + 'a {
-        let ids = date.copies.iter().filter_map(|copy| self.snapshot(*copy)).map(|s| id8(&s.id));
+        let snapshots = date.copies.iter().filter_map(|copy| self.snapshot(*copy));
+        let ids = snapshots.flat_map(|s| [Some(&s.id), s.original.as_ref()]).flatten().map(|id| id8(id));
         ids.chain([digest8(&date.id.to_be_bytes())]).map(|short| format!("{}-{short}", date.plain))
     }
 }

@@ -24,6 +24,9 @@ pub struct SnapshotTime {
 pub struct Snapshot {
     /// Its name in the source.
     pub id: SnapshotId,
+    /// The id under which it was first written, where it is a copy or was changed since and the writer recorded that:
+    /// names made of it are the same for the original and its copies.
+    pub original: Option<SnapshotId>,
     /// When it was taken.
     pub time: SnapshotTime,
     /// The host that was backed up; `None` when not recorded.

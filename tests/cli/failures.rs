@@ -125,6 +125,22 @@ fn a_mount_that_does_not_get_ready_in_time() {
 }
 
 #[test]
+fn an_interrupted_mount() {
+    for name in ["INT", "TERM"] {
+        let mountpoint = Mountpoint::new();
+        let log = mountpoint.beside("log");
+        assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
+        let mut command = fixture().command("mount");
+        command.arg(mountpoint.path()).args(["-o", &format!("log={}", log.display())]);
+        let mut parent = Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
+        wait_for("the server to start", || !mountpoint.servers().is_empty());
+        signal(parent.0.id(), name);
+        assert_eq!(parent.0.wait().unwrap().code(), Some(8), "SIG{name}");
+        assert!(mountpoint.mounted().is_empty() && mountpoint.servers().is_empty());
+    }
+}
+
+#[test]
 fn whoever_mounts_is_killed_before_the_tree_is_ready() {
     let mountpoint = Mountpoint::new();
     let log = mountpoint.beside("log");

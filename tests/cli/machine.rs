@@ -72,8 +72,7 @@ impl Mountpoint {
 
     /// The processes that serve this place.
     pub fn servers(&self) -> Vec<u32> {
-        let title = [b"serve\0".as_slice(), self.path().as_os_str().as_bytes(), b"\0"].concat();
-        processes().into_iter().filter(|pid| arguments(*pid).ends_with(&title)).collect()
+        servers_of(&self.path())
     }
 
     /// Waits until nothing is mounted here and nobody serves it.
@@ -84,13 +83,20 @@ impl Mountpoint {
 
 impl Drop for Mountpoint {
     fn drop(&mut self) {
-        while !self.mounted().is_empty() {
-            let mut umount = Command::new("umount");
-            let detached = umount.arg("-l").arg(self.path()).stderr(Stdio::null()).status();
-            if !detached.is_ok_and(|status| status.success()) {
-                break;
-            }
+        if !self.mounted().is_empty() {
+            drop(Detached(self.path()));
         }
+    }
+}
+
+/// A place where nothing is mounted after the test.
+pub struct Detached(pub PathBuf);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let mut umount = Command::new("umount");
+        umount.arg("-l").arg("--").arg(&self.0).stderr(Stdio::null());
+        while umount.status().is_ok_and(|status| status.success()) {}
     }
 }
 
@@ -133,6 +139,12 @@ pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The processes that serve a mount at `mountpoint`.
+pub fn servers_of(mountpoint: &Path) -> Vec<u32> {
+    let title = [b"serve\0".as_slice(), mountpoint.as_os_str().as_bytes(), b"\0"].concat();
+    processes().into_iter().filter(|pid| arguments(*pid).ends_with(&title)).collect()
 }
 
 /// All processes.

@@ -6,10 +6,17 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod busy;
+mod check;
+mod demo;
 mod failures;
 mod foreground;
+mod ls;
 mod machine;
 mod mounting;
 mod reference;
+mod sample;
 mod secrets;
+mod snapshots;
+mod status;
 mod usage;
+mod versions;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::machine::{Mountpoint, backupfs, can_mount, fixture, run, signal, succeed, wait_for};
+use crate::machine::{Detached, Mountpoint, backupfs, can_mount, fixture, run, signal, succeed, wait_for};
 
 #[test]
 fn mounts_when_it_returns_and_unmounts() {
@@ -144,4 +144,26 @@ fn the_configuration_file_says_it_all() {
     succeed(backupfs().arg("mount").arg("-c").arg(&file));
     assert!(mountpoint.mounted()[0].starts_with("home "), "{:?}", mountpoint.mounted());
     assert!(log.exists());
+}
+
+#[test]
+fn a_place_may_have_any_name() {
+    if !can_mount() {
+        return;
+    }
+    let mountpoint = Mountpoint::new();
+    let place = mountpoint.path().join("-a b\\,\né#");
+    fs::create_dir(&place).unwrap();
+    let _detached = Detached(place.clone());
+    for _ in 0..2 {
+        succeed(fixture().command("mount").arg(&place));
+        assert!(fs::read_dir(&place).unwrap().count() > 0);
+        let (code, stderr) = run(fixture().command("mount").arg(&place));
+        assert!(
+            code == 32 && stderr.lines().count() == 1 && stderr.contains("already mounted"),
+            "{code} {stderr}"
+        );
+        succeed(backupfs().arg("umount").arg(&place));
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    }
 }

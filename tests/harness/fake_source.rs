@@ -30,6 +30,8 @@ pub trait Describe: Sized {
     fn at(self, time: &str) -> Self;
     /// Sets what makes copies equal.
     fn content(self, content: &str) -> Self;
+    /// Makes it a copy of another snapshot, as `restic copy` does.
+    fn copy_of(self, original: &Snapshot) -> Self;
 }
 
 /// A snapshot whose id is `short` repeated to 64 digits: of `/`, made at 2026-03-01T03:00:00Z, with a content of its
@@ -38,6 +40,7 @@ pub fn snapshot(short: &str) -> Snapshot {
     let id: String = short.chars().cycle().take(64).collect();
     Snapshot {
         id: id.as_str().into(),
+        original: None,
         time: SnapshotTime { instant: Time { secs: 1_772_334_000, nanos: 0 }, offset: Some(0) },
         host: None,
         user: None,
@@ -79,6 +82,10 @@ impl Describe for Snapshot {
     fn content(self, content: &str) -> Self {
         Snapshot { content: content.into(), ..self }
     }
+
+    fn copy_of(self, original: &Snapshot) -> Self {
+        Snapshot { id: self.id, original: Some(original.id.clone()), ..original.clone() }
+    }
 }
 
 /// A directory's recorded attributes: owner, group, mode.
@@ -101,7 +108,9 @@ pub fn file(data: &'static [u8]) -> Node {
     let meta = Meta {
         kind: FileType::File,
         size: data.len() as u64,
-        identity: Identity::Key(data.iter().fold(7, |key, byte| key * 31 + u128::from(*byte))),
+        identity: Identity::Key(
+            data.iter().fold(7, |key, byte| key.wrapping_mul(0x1_0000_01b3) ^ u128::from(*byte)),
+        ),
         ..owned(1000, 1000, 0o640)
     };
     Node { meta, content: Content::File(Arc::new(FakeFile(Bytes::from_static(data)))), xattrs: None }

@@ -8,7 +8,7 @@ mod manifest;
 mod place;
 mod sample;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit::Code;
 use super::print;
@@ -47,9 +47,13 @@ impl Args {
             Some(dir) => Place::at(dir)?,
             None => Place::usual("demo")?,
         };
-        if !place.is_mounted()? {
+        if !place.is_alive()? {
             place.prepare()?;
-            mount(&place)?;
+            if let Err(error) = mount(&place).and_then(|()| spoil(&place)) {
+                // What went wrong is the news; leftovers would only hide it.
+                let _ = end(&place);
+                return Err(error);
+            }
         }
         print::stdout(self.welcome(&place)?.as_bytes())?;
         Ok(Code::Ok)
@@ -89,26 +93,42 @@ impl Args {
     }
 
     fn welcome(&self, place: &Place) -> Result<String> {
-        let backups = print::shell_word(place.mountpoint().as_os_str().as_encoded_bytes());
-        let home = print::shell_word(place.home().as_os_str().as_encoded_bytes());
-        let end = match &self.dir {
-            Some(_) => {
-                format!("backupfs demo --end {}", print::shell_word(place.dir.as_os_str().as_encoded_bytes()))
-            }
-            None => "backupfs demo --end".to_owned(),
-        };
+        let word = |path: &Path| print::shell_word(path.as_os_str().as_encoded_bytes());
+        let (backups, home) = (word(&place.mountpoint()), word(&place.home()));
+        let dir = self.dir.as_ref().map(|_| format!(" {}", word(&place.dir))).unwrap_or_default();
         Ok(format!(
             "A sample repository is mounted at {backups}:\n\n{tree}\n\
              Three things to try:\n\n\
-             Find a lost file: the recipe is gone from today's backup. Which dates still have it?\n  \
-             ls -l {backups}/laptop@+home+lab/*/recipes/plum-cake.md\n\n\
-             Restore beside the original: last night's thesis is cut short, the one before is whole.\n  \
-             cp -a {backups}/laptop@+home+lab/20260301_030000/thesis/thesis.tex {home}/thesis.restored.tex\n\n\
-             Compare two dates:\n  \
+             Find a lost file. The recipe is gone since the last night; which dates still have it?\n  \
+             ls -l {backups}/{LAPTOP}/*/recipes/plum-cake.md\n\n\
+             Restore beside the original. {home}/thesis.tex was cut short; the day before it was whole.\n  \
+             cp -a {backups}/{LAPTOP}/20260301_030000/{THESIS} {home}/thesis.restored.tex\n\n\
+             Compare two dates.\n  \
              diff -r {backups}/server@+srv+www/20260222_013000 {backups}/server@+srv+www/20260301_013000\n\n\
-             Unmount and remove it all:\n  {end}\n",
+             To unmount and remove it all:\n  {program} demo --end{dir}\n",
             tree = check::outline(&place.mountpoint())?,
+            program = this_program(),
         ))
+    }
+}
+
+/// The set that the first two things to try are about, and the file that was cut short.
+const LAPTOP: &str = "laptop@+home+lab";
+const THESIS: &str = "thesis/thesis.tex";
+
+/// Puts the thesis as the accident left it into the home directory.
+fn spoil(place: &Place) -> Result<()> {
+    let spoilt = place.mountpoint().join(LAPTOP).join("latest").join(THESIS);
+    let content = std::fs::read(&spoilt).map_err(|e| Error::io(spoilt.display().to_string(), e))?;
+    sample::write(&place.home().join("thesis.tex"), &content)
+}
+
+/// How to call this program again: as it was called, or where it lies if it was called by a path.
+fn this_program() -> String {
+    let by_path = std::env::args_os().next().is_some_and(|name| name.as_encoded_bytes().contains(&b'/'));
+    match std::env::current_exe() {
+        Ok(path) if by_path => print::shell_word(path.as_os_str().as_encoded_bytes()),
+        _ => "backupfs".to_owned(),
     }
 }
 

@@ -86,6 +86,11 @@ impl Place {
         Ok(daemon::mounts()?.iter().any(|mount| mount.mountpoint == mountpoint))
     }
 
+    /// Whether the tree of a demo can be looked at here.
+    pub fn is_alive(&self) -> Result<bool> {
+        Ok(self.is_mounted()? && fs::read_dir(self.mountpoint()).is_ok())
+    }
+
     /// Makes the directory, readable by its owner alone, and unpacks everything that is not mounted. Errors: the
     /// directory is somebody else's or holds something else.
     pub fn prepare(&self) -> Result<()> {

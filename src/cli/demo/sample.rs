@@ -1,7 +1,7 @@
 //! The sample repository, and what else the demo unpacks. `sample/make-sample` made it.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
@@ -29,7 +29,7 @@ pub fn files() -> Result<Vec<(PathBuf, Vec<u8>)>> {
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let failed = |e| Error::io(path.display().to_string(), e);
     if let Some(above) = path.parent() {
-        fs::create_dir_all(above).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(above).map_err(failed)?;
     }
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -63,10 +63,18 @@ impl Args {
         let file = place::cleaned(Path::new(&self.file), &here);
         let mut reports = Vec::new();
         let mut code = Code::Ok;
-        for place in self.places(&file)? {
+        let places = self.places(&file)?;
+        let several = places.len() > 1;
+        for place in places {
             code = if place.code == Code::Ok { code } else { place.code };
-            for wanted in self.wanted(&place, &file)? {
-                reports.push(self.follow(&place, wanted)?);
+            match self.reports(&place, &file) {
+                Ok(found) => reports.extend(found),
+                // One mount of several that is dead or foreign hides nothing of the others.
+                Err(error) if several => {
+                    eprintln!("backupfs: {}", print::visible(error.to_string().as_bytes()));
+                    code = Code::Failed;
+                }
+                Err(error) => return Err(error),
             }
         }
         if reports.is_empty() {
@@ -98,6 +106,7 @@ impl Args {
         }
         let named = !self.repositories.repo.is_empty() || self.repositories.config.is_some();
         if !named && !mountpoints.is_empty() {
+            mountpoints.sort();
             mountpoints.dedup();
             return Ok(mountpoints.into_iter().map(mounted).collect());
         }
@@ -106,21 +115,26 @@ impl Args {
         Ok(vec![Place { archive: Box::new(Opened(browser)), mountpoint: None, code }])
     }
 
+    fn reports(&self, place: &Place, file: &Path) -> Result<Vec<Report>> {
+        self.wanted(place, file)?.into_iter().map(|wanted| self.follow(place, wanted)).collect()
+    }
+
     /// What FILE means in these backups: one path of the tree, or a path of this host in every set that holds it.
     fn wanted(&self, place: &Place, file: &Path) -> Result<Vec<Wanted>> {
         let inside = place.mountpoint.as_ref().and_then(|mountpoint| file.strip_prefix(mountpoint).ok());
         let names = components(inside.unwrap_or(Path::new(&self.file)).as_os_str().as_bytes());
         let of_tree = inside.is_some() || (Path::new(&self.file).is_relative() && !file.exists());
         if let Some(in_tree) = place::in_tree(&names).filter(|_| of_tree) {
-            return self.in_tree(place, in_tree).map(|wanted| vec![wanted]);
+            return Ok(self.in_tree(place, in_tree, inside.is_some())?.into_iter().collect());
         }
         if inside.is_some() {
             let shown = print::visible(self.file.as_bytes());
             return Err(Error::new(Kind::Usage, format!("{shown}: names no set (MOUNTPOINT/SET/DATE/file)")));
         }
         let mut wanted = Vec::new();
+        let real = without_links(file);
         for set in place.archive.sets()?.into_iter().filter(|set| self.is_of_host(set)) {
-            if let Some(path) = place::below(&set, file) {
+            if let Some(path) = place::below(&set, file).or_else(|| place::below(&set, &real)) {
                 let path =
                     if path.is_empty() { as_a_file(place.archive.as_ref(), &set, file)? } else { path };
                 wanted.push(Wanted { set, path, beside: file.parent().unwrap_or(file).to_owned() });
@@ -129,14 +143,14 @@ impl Args {
         Ok(wanted)
     }
 
-    fn in_tree(&self, place: &Place, in_tree: place::InTree) -> Result<Wanted> {
+    /// A path of the tree. The set is taken at its word where FILE lies in a mount, and looked for elsewhere.
+    fn in_tree(&self, place: &Place, in_tree: place::InTree, is_inside: bool) -> Result<Option<Wanted>> {
         let shown = print::visible(&in_tree.set.join(&b'/'));
-        let sets = if place.mountpoint.is_some() { Vec::new() } else { place.archive.sets()? };
-        let known = sets.into_iter().find(|set| set.place == in_tree.set);
-        let set = known.or_else(|| place::set(in_tree.set).filter(|_| place.mountpoint.is_some()));
-        let set = set.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("{shown}: no such set (backupfs snapshots lists them)"))
-        })?;
+        let set = match place::set(in_tree.set.clone()).filter(|_| is_inside) {
+            Some(set) => Some(set),
+            None => place.archive.sets()?.into_iter().find(|set| set.place == in_tree.set),
+        };
+        let Some(set) = set else { return Ok(None) };
         let mut path = in_tree.rest;
         if let Some(first) = path.first().filter(|_| in_tree.dated)
             && place.archive.find(&set, first, &[])?.is_some()
@@ -153,12 +167,15 @@ impl Args {
         } else {
             PathBuf::from(".")
         };
-        Ok(Wanted { set, path, beside })
+        Ok(Some(Wanted { set, path, beside }))
     }
 
-    /// Whether a set is of this host; hosts that `--host` chose are all meant.
+    /// Whether a set is of the hosts that `--host` chose, or else of this one.
     fn is_of_host(&self, set: &Set) -> bool {
-        !self.repositories.host.is_empty() || place::same_host(&set.host, &this_host())
+        match self.repositories.host.as_slice() {
+            [] => place::same_host(&set.host, &this_host()),
+            patterns => patterns.iter().any(|pattern| place::matches(pattern, &set.host)),
+        }
     }
 
     fn follow(&self, place: &Place, wanted: Wanted) -> Result<Report> {
@@ -171,6 +188,14 @@ impl Args {
     }
 
     fn in_no_set(&self, file: &Path) -> Error {
+        let typed = Path::new(&self.file);
+        if typed.is_relative() && place::in_tree(&components(self.file.as_bytes())).is_some() {
+            let typed = print::visible(self.file.as_bytes());
+            return Error::new(
+                Kind::NotFound,
+                format!("{typed}: no such set (backupfs snapshots lists them)"),
+            );
+        }
         let shown = print::visible(file.as_os_str().as_bytes());
         let of = match self.repositories.host.as_slice() {
             [] => format!("{} (this host; --host names another)", print::visible(&this_host())),
@@ -208,6 +233,15 @@ fn as_a_file(archive: &dyn Archive, set: &Set, file: &Path) -> Result<Vec<Vec<u8
         }
     }
     Ok(Vec::new())
+}
+
+/// `file` in the directory that its directory really is: backup programs record that one.
+fn without_links(file: &Path) -> PathBuf {
+    let real = file.parent().and_then(|above| std::fs::canonicalize(above).ok());
+    match real.zip(file.file_name()) {
+        Some((above, name)) => above.join(name),
+        None => file.to_owned(),
+    }
 }
 
 fn this_host() -> Vec<u8> {

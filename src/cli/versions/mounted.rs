@@ -156,7 +156,7 @@ mod tests {
     fn sets_and_dates_are_found_without_current_and_latest() {
         let (_dir, mounted, set) =
             archive(&[("20260302_030000", &[("a", "")]), ("20260301_030000", &[("a", "")])]);
-        assert_eq!(mounted.sets().unwrap(), [set.clone()]);
+        assert_eq!(mounted.sets().unwrap(), std::slice::from_ref(&set));
         assert_eq!((set.host.as_slice(), set.path.as_slice()), (&b"laptop"[..], &b"/home/lab"[..]));
         assert_eq!(mounted.dates(&set).unwrap(), [b"20260301_030000", b"20260302_030000"]);
     }

@@ -79,6 +79,12 @@ pub fn same_host(a: &[u8], b: &[u8]) -> bool {
     a.eq_ignore_ascii_case(b) || ((short(a) || short(b)) && label(a) == label(b))
 }
 
+/// Whether a host is one that `pattern` (with `*` and `?`) means.
+pub fn matches(pattern: &str, host: &[u8]) -> bool {
+    let expression = regex::escape(pattern).replace("\\*", ".*").replace("\\?", ".");
+    regex::bytes::Regex::new(&format!("^(?s-u:{expression})$")).is_ok_and(|regex| regex.is_match(host))
+}
+
 /// `typed` counted from `here`, without `.` and `..`. Symbolic links stay: what they led to may be what was lost.
 pub fn cleaned(typed: &Path, here: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
@@ -162,6 +168,20 @@ mod tests {
             ("laptop", "laptop2", false),
         ] {
             assert_eq!(same_host(a.as_bytes(), b.as_bytes()), same, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_chosen_by_patterns() {
+        for (pattern, host, chosen) in [
+            ("laptop", &b"laptop"[..], true),
+            ("laptop", b"laptop2", false),
+            ("lap*", b"laptop", true),
+            ("l?ptop", b"laptop", true),
+            ("l.ptop", b"laptop", false),
+            ("*", b"\xff\n", true),
+        ] {
+            assert_eq!(matches(pattern, host), chosen, "{pattern}");
         }
     }
 

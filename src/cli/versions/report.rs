@@ -56,7 +56,8 @@ impl Report {
         history: Vec<Dated>,
     ) -> Report {
         let (name, set_base64) = print::json_name(&set.place.join(&b'/'));
-        let (file, file_base64) = print::json_name(&path.join(&b'/'));
+        let below = if path.is_empty() { b".".to_vec() } else { path.join(&b'/') };
+        let (file, file_base64) = print::json_name(&below);
         let restore =
             |date: &[u8]| restore(set, date, path, beside, mountpoint.unwrap_or(Path::new("/mnt/backups")));
         let versions = history.into_iter().map(|dated| row(dated, &restore)).collect();
@@ -65,7 +66,7 @@ impl Report {
 
     /// Whether any date holds the file.
     pub fn found(&self) -> bool {
-        self.versions.iter().any(|row| row.size.is_some())
+        self.versions.iter().any(|row| row.r#type.is_some())
     }
 
     /// The lines for the screen; `to_mount` is the command that makes the others possible.
@@ -78,7 +79,7 @@ impl Report {
         ];
         let rows: Vec<Vec<String>> = self.versions.iter().map(Row::cells).collect();
         let shown = |text: &str| print::visible(text.as_bytes());
-        let held = self.versions.iter().filter(|row| row.size.is_some()).count();
+        let held = self.versions.iter().filter(|row| row.r#type.is_some()).count();
         let mut text = format!(
             "{} in {}: on {held} of {}\n\n",
             shown(&self.file),
@@ -129,7 +130,7 @@ fn row(dated: Dated, restore: &dyn Fn(&[u8]) -> String) -> Row {
     Row {
         change,
         r#type: version.as_ref().map(|version| print::kind(version.kind)),
-        size: version.as_ref().map(|version| if version.kind == FileType::Dir { 0 } else { version.size }),
+        size: version.as_ref().filter(|version| version.kind != FileType::Dir).map(|version| version.size),
         mtime: version.as_ref().map(|version| print::utc(version.mtime)),
         error,
         restore: restorable.then(|| restore(&date)),

@@ -25,6 +25,7 @@ impl Held {
         let text = |text: String| Some(text).filter(|text| !text.is_empty()).map(Arc::from);
         let snapshot = Snapshot {
             id: id.to_string().into(),
+            original: raw.original.and_then(text),
             time: raw.time,
             host: raw.hostname.and_then(text),
             user: raw.username.and_then(text),

@@ -39,3 +39,44 @@ pub fn parse(plain: &[u8]) -> Result<Config> {
         .ok_or_else(|| Error::new(Kind::Corrupt, "config without a repository id"))?;
     Ok(Config { version: raw.version, id, is_hot: raw.is_hot.unwrap_or(false) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_versions_and_skips_what_rustic_adds() {
+        let config = parse(br#"{"version":1,"id":"ab12","chunker_polynomial":"25b468838dcb75"}"#).unwrap();
+        assert_eq!(config, Config { version: 1, id: "ab12".into(), is_hot: false });
+        let config = parse(
+            br#"{"version":2,"id":"ab12","chunker_polynomial":"3","chunker":"fixed_size","chunk_size":4096,
+                "is_hot":true,"append_only":null,"compression":19,"treepack_size":4194304,"future":[{}]}"#,
+        );
+        assert_eq!(config.unwrap(), Config { version: 2, id: "ab12".into(), is_hot: true });
+    }
+
+    #[test]
+    fn another_version_is_unsupported_and_named() {
+        for version in [0, 3, 1000] {
+            let error = parse(format!(r#"{{"version":{version},"id":"ab"}}"#).as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported);
+            assert!(error.to_string().contains(&format!("version {version} ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn junk_is_corrupt() {
+        let junk: [&[u8]; 7] = [
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            br#"{"id":"ab"}"#,
+            br#"{"version":"2","id":"ab"}"#,
+            br#"{"version":2,"id":""}"#,
+        ];
+        for json in junk {
+            assert_eq!(parse(json).unwrap_err().kind(), Kind::Corrupt, "{}", json.escape_ascii());
+        }
+    }
+}

@@ -117,3 +117,129 @@ impl MasterKey {
         [&iv[..], &ciphertext, &mac].concat()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::seal::{PARTS, key, seal};
+    use super::*;
+
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.chunks(2).map(byte).collect::<Vec<_>>().try_into().unwrap()
+    }
+
+    /// The first three test vectors of Bernstein's "The Poly1305-AES message-authentication code", appendix B.
+    #[test]
+    fn mac_is_bernsteins_poly1305_aes() {
+        let vectors: [(&[u8], &str, &str, &str, &str); 3] = [
+            (
+                &hex::<2>("f3f6"),
+                "851fc40c3467ac0be05cc20404f3f700",
+                "ec074c835580741701425b623235add6",
+                "fb447350c4e868c52ac3275cf9d4327e",
+                "f4c633c3044fc145f84f335cb81953de",
+            ),
+            (
+                b"",
+                "a0f3080000f46400d0c7e9076c834403",
+                "75deaa25c09f208e1dc4ce6b5cad3fbf",
+                "61ee09218d29b0aaed7e154a2c5509cc",
+                "dd3fab2251f11ac759f0887129cc2ee7",
+            ),
+            (
+                &hex::<32>("663cea190ffb83d89593f3f476b6bc24d7e679107ea26adb8caf6652d0656136"),
+                "48443d0bb0d21109c89a100b5ce2c208",
+                "6acb5f61a7176dd320c5c1eb2edcdc74",
+                "ae212a55399729595dea458bc621ff0e",
+                "0ee1c16bb73f0f4fd19881753c01cdbe",
+            ),
+        ];
+        for (message, r, k, nonce, mac) in vectors {
+            let key = MasterKey::from_parts([1; 32], hex(k), hex(r)).unwrap();
+            let ours = key.mac(&hex(nonce).into(), message);
+            assert_eq!(ours.as_slice(), hex::<16>(mac), "{} bytes", message.len());
+        }
+    }
+
+    /// NIST SP 800-38A, F.5.5.
+    #[test]
+    fn ciphertext_is_aes_256_in_counter_mode() {
+        let encrypt = hex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
+        let key = MasterKey::from_parts(encrypt, [1; 16], [1; 16]).unwrap();
+        let plain = hex::<32>("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
+        let unit = key.seal(hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"), &plain);
+        let expected = hex::<32>("601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5");
+        assert_eq!(unit[16..48], expected);
+        assert_eq!(key.open(&unit).unwrap(), plain);
+    }
+
+    #[test]
+    fn counter_carries_through_all_sixteen_bytes() {
+        let (encrypt, ..) = PARTS;
+        let block_cipher = Aes256::new(&encrypt.into());
+        let unit = key().seal([0xff; 16], &[0; 48]);
+        for (counter, block) in [u128::MAX, 0, 1].into_iter().zip(unit[16..].chunks(16)) {
+            let mut expected = Block::from(counter.to_be_bytes());
+            block_cipher.encrypt_block(&mut expected);
+            assert_eq!(block, expected.as_slice(), "counter {counter:#x}");
+        }
+    }
+
+    #[test]
+    fn a_unit_cut_anywhere_does_not_open() {
+        let unit = seal(b"0123456789abcdef!");
+        for length in 0..unit.len() {
+            assert_eq!(key().open(&unit[..length]).unwrap_err().kind(), Kind::Corrupt, "{length} bytes");
+        }
+        assert_eq!(key().open(&seal(b"")).unwrap(), b"");
+    }
+
+    #[test]
+    fn zero_vectors_and_zero_keys_are_refused() {
+        let unit = key().seal([0; 16], b"plain");
+        assert_eq!(key().open(&unit).unwrap_err().to_string(), "the initialisation vector is all zero");
+        let (encrypt, k, r) = PARTS;
+        for (encrypt, k, r) in [([0; 32], k, r), (encrypt, [0; 16], r), (encrypt, k, [0; 16])] {
+            assert_eq!(MasterKey::from_parts(encrypt, k, r).err().unwrap().kind(), Kind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn the_buffer_is_empty_after_a_failure() {
+        let mut buffer = b"of before".to_vec();
+        key().open_into(&seal(b"x")[1..], &mut buffer).unwrap_err();
+        assert_eq!(buffer, b"");
+    }
+
+    proptest! {
+        #[test]
+        fn opens_what_was_sealed(plain in proptest::collection::vec(any::<u8>(), 0..300), iv in 1u128..) {
+            let unit = key().seal(iv.to_be_bytes(), &plain);
+            prop_assert_eq!(unit.len(), plain.len() + OVERHEAD);
+            prop_assert_eq!(key().open(&unit).unwrap(), plain);
+        }
+
+        #[test]
+        fn one_wrong_bit_anywhere_is_noticed(plain in proptest::collection::vec(any::<u8>(), 0..100), bit: usize) {
+            let mut unit = seal(&plain);
+            let bit = bit % (unit.len() * 8);
+            unit[bit / 8] ^= 1 << (bit % 8);
+            let error = key().open(&unit).unwrap_err();
+            prop_assert_eq!(error.to_string(), "the message authentication code is wrong");
+        }
+
+        #[test]
+        fn the_parallel_mac_is_the_serial_one(ciphertext in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (_, k, r) = PARTS;
+            let iv = Block::from([3; 16]);
+            let mut s = iv;
+            Aes128::new(&k.into()).encrypt_block(&mut s);
+            let once: [u8; 32] = [r, s.into()].concat().try_into().unwrap();
+            let serial = Poly1305::new(&once.into()).compute_unpadded(&ciphertext);
+            prop_assert_eq!(key().mac(&iv, &ciphertext), serial);
+        }
+    }
+}

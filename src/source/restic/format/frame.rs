@@ -61,3 +61,84 @@ pub fn at_most(frame: &[u8], limit: usize) -> Result<Vec<u8>> {
 fn corrupt(error: std::io::Error) -> Error {
     Error::caused_by(Kind::Corrupt, "decompression failed", error)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::seal::{compress, compress_blind};
+    use super::*;
+
+    #[test]
+    fn output_is_exactly_as_long_as_was_said() {
+        let plain = b"some text, some text, some text";
+        for frame in [compress(plain), compress_blind(plain, 10), compress_blind(plain, 27)] {
+            assert_eq!(exactly(&frame, plain.len()).unwrap(), plain);
+            for wrong in [0, 1, plain.len() - 1, plain.len() + 1, plain.len() + 4096] {
+                assert_eq!(exactly(&frame, wrong).unwrap_err().kind(), Kind::Corrupt, "{wrong}");
+            }
+        }
+        assert_eq!(exactly(&compress(b""), 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_length_beyond_any_compression_costs_no_memory() {
+        let error = exactly(&compress(b"x"), usize::MAX).unwrap_err();
+        assert!(error.to_string().contains("cannot hold"), "{error}");
+        let zeros = vec![0; 8 << 20];
+        let best = zstd::bulk::compress(&zeros, 19).unwrap();
+        assert_eq!(exactly(&best, zeros.len()).unwrap(), zeros, "{} bytes", best.len());
+    }
+
+    #[test]
+    fn matches_far_back_need_the_large_window() {
+        // Random text, then the same again from 40 MiB before: levels of rustic up to 22 produce this.
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let block: Vec<u8> = (0..1 << 20).map(|_| random()).collect();
+        let mut plain = block.clone();
+        plain.resize(40 << 20, 0);
+        plain.extend_from_slice(&block);
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_contentsize(false).unwrap();
+        encoder.long_distance_matching(true).unwrap();
+        encoder.window_log(27).unwrap();
+        std::io::Write::write_all(&mut encoder, &plain).unwrap();
+        let frame = encoder.finish().unwrap();
+        assert!(frame.len() < 3 << 19, "{} bytes: the encoder found no match", frame.len());
+        assert!(exactly(&frame, plain.len()).unwrap() == plain);
+        assert!(at_most(&frame, plain.len()).unwrap() == plain);
+    }
+
+    #[test]
+    fn unknown_lengths_are_limited() {
+        let plain = vec![1; 100_000];
+        for frame in [compress(&plain), compress_blind(&plain, 12)] {
+            assert_eq!(at_most(&frame, plain.len()).unwrap(), plain);
+            assert_eq!(at_most(&frame, plain.len() - 1).unwrap_err().kind(), Kind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn a_cut_frame_fails_and_the_next_one_succeeds() {
+        let plain: Vec<u8> = (0..5000u32).flat_map(u32::to_le_bytes).collect();
+        let frame = compress_blind(&plain, 15);
+        for length in (0..frame.len()).step_by(97) {
+            assert!(exactly(&frame[..length], plain.len()).is_err(), "{length}");
+            assert!(at_most(&frame[..length], plain.len()).is_err() || length == 0, "{length}");
+            assert_eq!(exactly(&frame, plain.len()).unwrap(), plain);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_yields_more_than_was_allowed(junk: Vec<u8>, length in 0usize..10_000) {
+            for plain in [exactly(&junk, length), at_most(&junk, length)].into_iter().flatten() {
+                prop_assert!(plain.len() <= length);
+            }
+        }
+    }
+}

@@ -365,3 +365,169 @@ impl<'de, S: Shape<'de>> Visitor<'de> for Lenient<S> {
         self.0.object(map)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn hex(byte: u8) -> String {
+        Id([byte; 32]).to_string()
+    }
+
+    fn read(json: &Value) -> (Vec<IndexedBlob>, u64) {
+        let mut blobs = Vec::new();
+        let skipped = parse(json.to_string().as_bytes(), &mut |blob| blobs.push(blob)).unwrap();
+        (blobs, skipped)
+    }
+
+    fn blob(pack: u8, id: u8) -> IndexedBlob {
+        IndexedBlob {
+            pack: Id([pack; 32]),
+            id: Id([id; 32]),
+            tree: false,
+            offset: 0,
+            length: 100,
+            plain_length: 0,
+            deleted: false,
+        }
+    }
+
+    fn entry(id: u8) -> Value {
+        json!({"id": hex(id), "type": "data", "offset": 0, "length": 100})
+    }
+
+    #[test]
+    fn every_blob_of_every_pack_is_handed_out() {
+        let index = json!({
+            "supersedes": [hex(9)],
+            "packs": [
+                {"id": hex(1), "blobs": [
+                    entry(2),
+                    {"id": hex(3), "type": "tree", "offset": 100, "length": 150, "uncompressed_length": 400},
+                    {"id": hex(4), "type": "data", "offset": 250, "length": 32, "uncompressed_length": 0},
+                ]},
+                {"time": "2024-01-01T00:00:00Z", "size": 1000, "id": hex(5), "blobs": [entry(2)]},
+                {"id": hex(6), "blobs": []},
+                {"id": hex(7), "blobs": null},
+            ],
+            "packs_to_delete": [{"id": hex(8), "time": "2024-01-01T00:00:00Z", "blobs": [entry(2)]}],
+            "future": {"deep": [[[[]]]]},
+        });
+        let tree = IndexedBlob { tree: true, offset: 100, length: 150, plain_length: 400, ..blob(1, 3) };
+        let empty = IndexedBlob { offset: 250, length: 32, ..blob(1, 4) };
+        let deleted = IndexedBlob { deleted: true, ..blob(8, 2) };
+        assert_eq!(read(&index), (vec![blob(1, 2), tree, empty, blob(5, 2), deleted], 0));
+    }
+
+    #[test]
+    fn order_of_keys_does_not_matter() {
+        let late_id = format!(r#"{{"packs":[{{"blobs":[{}],"id":"{}"}}]}}"#, entry(2), hex(1));
+        let mut blobs = Vec::new();
+        assert_eq!(parse(late_id.as_bytes(), &mut |blob| blobs.push(blob)).unwrap(), 0);
+        assert_eq!(blobs, [blob(1, 2)]);
+    }
+
+    #[test]
+    fn a_malformed_entry_costs_that_entry() {
+        let replaced = |key: &str, value: Value| {
+            let mut entry = entry(3);
+            entry[key] = value;
+            entry
+        };
+        let without = |key: &str| {
+            let mut entry = entry(3);
+            entry.as_object_mut().unwrap().remove(key);
+            entry
+        };
+        let mut malformed =
+            vec![json!(null), json!(5), json!("x"), json!([1, [2]]), json!({}), json!(true), json!(0.5)];
+        malformed.extend(["id", "type", "offset", "length"].map(without));
+        for key in ["id", "type", "offset", "length", "uncompressed_length"] {
+            let wrong = [
+                json!(-1),
+                json!(0.5),
+                json!(1u64 << 63),
+                json!("zz"),
+                json!([{}]),
+                json!({"a": 1}),
+                json!(false),
+            ];
+            malformed.extend(wrong.map(|value| replaced(key, value)));
+        }
+        malformed.push(replaced("length", json!(31)));
+        malformed.push(replaced("offset", json!(u32::MAX)));
+        malformed.push(replaced("type", json!("snapshot")));
+        malformed.push(replaced("id", json!(hex(0xab).to_uppercase())));
+        for bad in malformed {
+            let index = json!({"packs": [{"id": hex(1), "blobs": [entry(2), bad, entry(4)]}]});
+            assert_eq!(read(&index), (vec![blob(1, 2), blob(1, 4)], 1), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_pack_costs_that_pack() {
+        for bad in [
+            json!(null),
+            json!("x"),
+            json!([]),
+            json!({"id": "short", "blobs": [entry(3)]}),
+            json!({"blobs": [entry(3)]}),
+            json!({"id": hex(1), "blobs": 5}),
+            json!({"id": hex(1), "blobs": {"id": hex(3)}}),
+        ] {
+            let index = json!({"packs": [bad, {"id": hex(1), "blobs": [entry(2)]}]});
+            assert_eq!(read(&index), (vec![blob(1, 2)], 1), "{bad}");
+        }
+    }
+
+    #[test]
+    fn malformed_json_costs_the_file() {
+        let good = json!({"packs": [{"id": hex(1), "blobs": [entry(2)]}]}).to_string();
+        for length in 1..good.len() {
+            let error = parse(&good.as_bytes()[..length], &mut |_| ()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt, "{}", &good[..length]);
+        }
+        for junk in ["", "null", "5", "{]", &format!("{good}x")] {
+            assert_eq!(parse(junk.as_bytes(), &mut |_| ()).unwrap_err().kind(), Kind::Corrupt, "{junk}");
+        }
+    }
+
+    #[test]
+    fn the_format_of_old_is_unsupported_with_a_hint() {
+        for old in [json!([{"id": hex(1), "blobs": [entry(2)]}]), json!([]), json!({"blobs": []}), json!({})]
+        {
+            let error = parse(old.to_string().as_bytes(), &mut |_| ()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported, "{old}");
+            assert!(error.to_string().contains("restic repair index"), "{error}");
+        }
+        assert_eq!(read(&json!({"packs": null})), (vec![], 0));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(packs in proptest::collection::vec(
+            (any::<u8>(), proptest::collection::vec((any::<u8>(), any::<bool>(), 0u32.., 32u32.., any::<u32>()), 0..5)),
+            0..5,
+        )) {
+            let mut expected = Vec::new();
+            let mut written = Vec::new();
+            for (pack, blobs) in packs {
+                let mut entries = Vec::new();
+                for (id, tree, offset, length, plain_length) in blobs {
+                    let offset = offset.min(u32::MAX - length);
+                    let kind = if tree { "tree" } else { "data" };
+                    entries.push(json!({
+                        "id": hex(id), "type": kind, "offset": offset, "length": length,
+                        "uncompressed_length": plain_length,
+                    }));
+                    expected.push(IndexedBlob { tree, offset, length, plain_length, ..blob(pack, id) });
+                }
+                written.push(json!({"id": hex(pack), "blobs": entries}));
+            }
+            prop_assert_eq!(read(&json!({"packs": written})), (expected, 0));
+        }
+    }
+}

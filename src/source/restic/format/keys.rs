@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::crypto::MasterKey;
+use super::crypto::{MasterKey, OVERHEAD};
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::Id;
 
@@ -83,6 +83,9 @@ fn try_key(file: &[u8], password: &[u8]) -> Result<Option<MasterKey>> {
     let file: KeyFile = serde_json::from_slice(file).map_err(malformed)?;
     let user_key = file.derive(password)?;
     let data = decode(&file.data).context(|| "data")?;
+    if data.len() < OVERHEAD {
+        return Err(Error::new(Kind::Corrupt, format!("data of {} bytes", data.len())));
+    }
     match user_key.open(&data) {
         Ok(plain) => master_key(&Zeroizing::new(plain)).map(Some),
         Err(_) => Ok(None),
@@ -165,4 +168,141 @@ fn decode(base64: &str) -> Result<Vec<u8>> {
 fn malformed(error: serde_json::Error) -> Error {
     // The position only: serde's message quotes the input, which may be the master key.
     Error::new(Kind::Corrupt, format!("malformed key (line {} column {})", error.line(), error.column()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seal::{key, key_file, key_file_of, master_key_json, seal, user_key};
+    use super::*;
+
+    const CHEAP: (u64, u32, u32) = (2, 1, 1);
+
+    fn opens(unlocked: &Unlocked) -> bool {
+        unlocked.key.open(&seal(b"hello")).unwrap() == b"hello"
+    }
+
+    fn failure(candidates: &[(Id, Bytes)]) -> Error {
+        unlock(candidates, b"geheim", None).err().unwrap()
+    }
+
+    fn unusable() -> Vec<(&'static str, (Id, Bytes))> {
+        let text =
+            |json: &str| (super::super::seal::id(json.as_bytes()), Bytes::copy_from_slice(json.as_bytes()));
+        vec![
+            ("empty", text("")),
+            ("junk", text("{]")),
+            ("other derivation", text(r#"{"kdf":"argon2","N":2,"r":1,"p":1,"salt":"","data":""}"#)),
+            ("bad salt", text(r#"{"kdf":"scrypt","N":2,"r":1,"p":1,"salt":"!","data":""}"#)),
+            ("bad data", text(r#"{"kdf":"scrypt","N":2,"r":1,"p":1,"salt":"","data":"!"}"#)),
+            ("short data", key_file_of(CHEAP, b"salt", &[0; 31])),
+            ("N of 1", key_file_of((1, 8, 1), b"salt", &[0; 64])),
+            ("N of no power of two", key_file_of((3, 8, 1), b"salt", &[0; 64])),
+            ("N of 2^63", key_file_of((1 << 63, 8, 1), b"salt", &[0; 64])),
+            ("lane of 2 GiB", key_file_of((1 << 21, 8, 1), b"salt", &[0; 64])),
+            ("r of 0", key_file_of((2, 0, 1), b"salt", &[0; 64])),
+            ("p of 0", key_file_of((2, 1, 0), b"salt", &[0; 64])),
+            ("p of 2^32 - 1", key_file_of((2, 1, u32::MAX), b"salt", &[0; 64])),
+            ("r and p that overflow", key_file_of((2, u32::MAX, u32::MAX), b"salt", &[0; 64])),
+            ("negative N", text(r#"{"kdf":"scrypt","N":-2,"r":1,"p":1,"salt":"","data":""}"#)),
+            ("plaintext of something else", key_file(b"geheim", CHEAP, r#"{"encrypt":"secret"}"#)),
+            (
+                "short master key",
+                key_file(b"geheim", CHEAP, r#"{"mac":{"k":"AA==","r":"AA=="},"encrypt":"AA=="}"#),
+            ),
+            ("zero master key", {
+                let zero = STANDARD.encode([0; 16]);
+                let json = format!(
+                    r#"{{"mac":{{"k":"{zero}","r":"{zero}"}},"encrypt":"{}"}}"#,
+                    STANDARD.encode([0; 32])
+                );
+                key_file(b"geheim", CHEAP, &json)
+            }),
+        ]
+    }
+
+    #[test]
+    fn opens_with_parameters_of_every_writer() {
+        // restic 0.9 and later, with lanes; rustic; restic of old, with r = 1.
+        for parameters in [(512, 8, 6), (1024, 8, 1), (2048, 1, 5), CHEAP] {
+            let candidates = [key_file(b"geheim", parameters, &master_key_json())];
+            let unlocked = unlock(&candidates, b"geheim", None).unwrap();
+            assert!(opens(&unlocked), "{parameters:?}");
+            assert_eq!(unlocked.id, candidates[0].0);
+        }
+    }
+
+    /// RFC 7914 wrongly forbids N ≥ 2^16 with r = 1. The derived key comes from an implementation in Python written
+    /// for this test from the RFC.
+    #[test]
+    fn opens_a_key_of_large_n_and_r_of_1() {
+        let derived = "7e62805fb976f4381cf5c0dca7e9f8dec0951967acc202765efc30bbfb6b6902\
+                       12153a310b941f6a4a566d88bcc45305c3b4f981acbe693e702fb1ff1d831230";
+        let bytes: Vec<u8> =
+            (0..64).map(|at| u8::from_str_radix(&derived[at * 2..at * 2 + 2], 16).unwrap()).collect();
+        let data = user_key(&bytes.try_into().unwrap()).seal([1; 16], master_key_json().as_bytes());
+        let candidates = [key_file_of((131_072, 1, 1), b"0123456789abcdef", &data)];
+        assert!(opens(&unlock(&candidates, b"geheim", None).unwrap()));
+    }
+
+    #[test]
+    fn a_wrong_password_is_told_from_damage() {
+        let other = key_file(b"other", CHEAP, &master_key_json());
+        let error = failure(std::slice::from_ref(&other));
+        assert_eq!(error.kind(), Kind::Password);
+        assert_eq!(error.to_string(), "wrong password: it does not open the key");
+        let error = failure(&[other.clone(), other]);
+        assert_eq!(error.to_string(), "wrong password: it opens none of 2 keys");
+        assert_eq!(failure(&[]).to_string(), "the repository has no key file");
+        assert_eq!(failure(&[]).kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn an_unusable_key_is_named_and_does_not_stand_in_the_way() {
+        let good = key_file(b"geheim", CHEAP, &master_key_json());
+        let wrong = key_file(b"other", CHEAP, &master_key_json());
+        for (what, bad) in unusable() {
+            let alone = failure(std::slice::from_ref(&bad));
+            assert_eq!(alone.kind(), Kind::Corrupt, "{what}: {alone}");
+            assert!(alone.to_string().contains(&format!("key {}", bad.0.short())), "{what}: {alone}");
+            let beside_wrong = failure(&[bad.clone(), wrong.clone()]);
+            assert_eq!(beside_wrong.kind(), Kind::Password, "{what}");
+            assert!(beside_wrong.to_string().contains(&bad.0.short()), "{what}: {beside_wrong}");
+            assert!(opens(&unlock(&[bad, good.clone()], b"geheim", None).unwrap()), "{what}");
+        }
+    }
+
+    #[test]
+    fn messages_hold_nothing_of_the_master_key() {
+        let json = master_key_json().replace("\"mac\"", "\"mic\"");
+        let secret = STANDARD.encode([7; 32]);
+        assert!(json.contains(&secret));
+        let error = failure(&[key_file(b"geheim", CHEAP, &json)]).to_string();
+        assert!(!error.contains(&secret[..8]), "{error}");
+        let json = format!(r#"{{"mac":"{secret}","encrypt":"{secret}"}}"#);
+        let error = failure(&[key_file(b"geheim", CHEAP, &json)]).to_string();
+        assert!(!error.contains(&secret[..8]), "{error}");
+    }
+
+    #[test]
+    fn the_hinted_key_comes_first_and_twenty_others_after_it() {
+        let wrong = |n: u8| key_file(&[n], CHEAP, &master_key_json());
+        let good = key_file(b"geheim", CHEAP, &master_key_json());
+        let mut candidates: Vec<_> = (0..20).map(wrong).chain([good.clone()]).collect();
+        let error = failure(&candidates);
+        assert_eq!(error.kind(), Kind::Password);
+        assert!(error.to_string().contains("none of 20 keys; 1 more not tried"), "{error}");
+        for hint in [good.0.to_string(), good.0.short()] {
+            assert_eq!(unlock(&candidates, b"geheim", Some(&hint)).unwrap().id, good.0);
+        }
+        candidates.remove(0);
+        for hint in [None, Some(""), Some("ffffffff"), Some(&*candidates[3].0.short())] {
+            assert_eq!(unlock(&candidates, b"geheim", hint).unwrap().id, good.0, "{hint:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_the_one_that_was_stored() {
+        let unlocked = unlock(&[key_file(b"geheim", CHEAP, &master_key_json())], b"geheim", None).unwrap();
+        assert_eq!(key().open(&unlocked.key.seal([1; 16], b"both ways")).unwrap(), b"both ways");
+    }
 }

@@ -62,3 +62,116 @@ fn digits(text: &[u8], count: usize, radix: u32) -> Option<(u32, &[u8])> {
     })?;
     Some((value, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What Go's `strconv.Quote` writes between its quotes, as far as the characters of these tests go.
+    fn quote(name: &[u8]) -> String {
+        let mut quoted = String::new();
+        for chunk in name.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '"' | '\\' => quoted.extend(['\\', c]),
+                    '\n' => quoted.push_str("\\n"),
+                    ' '..='~' | 'ä'..='ÿ' => quoted.push(c),
+                    '\0'..='\x7f' => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+                    '\u{80}'..='\u{ffff}' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+                    _ => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
+                }
+            }
+            chunk.invalid().iter().for_each(|byte| quoted.push_str(&format!("\\x{byte:02x}")));
+        }
+        quoted
+    }
+
+    /// From the text between the quotes of a JSON string.
+    fn from_json(text: &str) -> Vec<u8> {
+        let decoded: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+        unquote(decoded.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn names_are_unquoted_after_json() {
+        for (json, name) in [
+            (r#"quote\\\"d"#, &b"quote\"d"[..]),
+            (r"back\\\\slash", b"back\\slash"),
+            (r"latin\\xe9", b"latin\xe9"),
+            (r"nbsp\\u00a0", "nbsp\u{a0}".as_bytes()),
+            (r"\\U000e0001", "\u{e0001}".as_bytes()),
+            (r"\\xed\\xa0\\x80", b"\xed\xa0\x80"),
+            (r"a\\nb", b"a\nb"),
+            (r"\u003c\u003e\u0026", b"<>&"),
+            ("\u{fffd}", "\u{fffd}".as_bytes()),
+            ("'`", b"'`"),
+            ("plain", b"plain"),
+            ("", b""),
+        ] {
+            assert_eq!(from_json(json), name, "{json}");
+        }
+    }
+
+    #[test]
+    fn every_escape_of_go_is_read() {
+        let text = r#"\a\b\f\n\r\t\v\\\"\x00\xFf\000\377\101\u00e9\U0010FFFF"#;
+        let expected = b"\x07\x08\x0c\n\r\t\x0b\\\"\x00\xff\x00\xffA\xc3\xa9\xf4\x8f\xbf\xbf";
+        assert_eq!(unquote(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_has_one_meaning_only_is_read_although_go_refuses_it() {
+        assert_eq!(unquote(br#"\'"#).unwrap(), b"'");
+        assert_eq!(unquote(b"a\"b\nc").unwrap(), b"a\"b\nc");
+        assert_eq!(unquote(b"\xff raw").unwrap(), b"\xff raw");
+    }
+
+    #[test]
+    fn malformed_escapes_are_corrupt() {
+        for text in [
+            r"\",
+            r"a\",
+            r"\q",
+            r"\x",
+            r"\x1",
+            r"\xg0",
+            r"\0",
+            r"\01",
+            r"\08",
+            r"\400",
+            r"\777",
+            r"\8",
+            r"\u12",
+            r"\u+123",
+            r"\ud800",
+            r"\udfff",
+            r"\U00110000",
+            r"\UFFFFFFFF",
+            r"\U0000d800",
+            r"\xé",
+        ] {
+            assert_eq!(unquote(text.as_bytes()).unwrap_err().kind(), Kind::Corrupt, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_a_writer_quotes(name: Vec<u8>) {
+            prop_assert_eq!(unquote(quote(&name).as_bytes()).unwrap(), name);
+        }
+
+        #[test]
+        fn reads_text_that_a_writer_quotes(name in "[\\PC\\n\\\\\"äÿ\u{a0}\u{e0001}]{0,20}") {
+            prop_assert_eq!(unquote(quote(name.as_bytes()).as_bytes()).unwrap(), name.as_bytes());
+        }
+
+        #[test]
+        fn never_longer_than_its_text(text in r#"([\\xuU0-9a-f]|\PC)*"#) {
+            if let Ok(name) = unquote(text.as_bytes()) {
+                prop_assert!(name.len() <= text.len());
+            }
+        }
+    }
+}

@@ -102,3 +102,104 @@ fn days_since_epoch(year: u32, month: u32, day: u32) -> i64 {
     // 719,468 days lie between 0000-03-01 and the epoch.
     years * 365 + leap_days + (months * 153 + 2) / 5 + day - 1 - 719_468
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(secs: i64, nanos: u32, offset: i32) -> (Time, Option<i32>) {
+        (Time { secs, nanos }, Some(offset))
+    }
+
+    #[test]
+    fn instants_are_exact_from_year_0_to_9999() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", at(0, 0, 0)),
+            ("1969-12-31T23:59:58.499999999Z", at(-2, 499_999_999, 0)),
+            ("1969-12-31T23:59:59.5Z", at(-1, 500_000_000, 0)),
+            ("2024-01-16T03:00:00+01:00", at(1_705_370_400, 0, 3600)),
+            ("2024-02-29T23:59:59.000000001-03:30", at(1_709_263_799, 1, -12_600)),
+            ("2000-02-29T00:00:00Z", at(951_782_400, 0, 0)),
+            ("0001-01-01T00:00:00Z", at(-62_135_596_800, 0, 0)),
+            ("0000-01-01T00:00:00Z", at(-62_167_219_200, 0, 0)),
+            ("9999-12-31T23:59:59.999999999Z", at(253_402_300_799, 999_999_999, 0)),
+            ("9999-12-31T23:59:59-23:59", at(253_402_300_799 + 86_340, 0, -86_340)),
+            ("2024-01-16t03:00:00z", at(1_705_374_000, 0, 0)),
+        ] {
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
+        }
+        assert_eq!(parse("1970-01-01T00:00:00-00:00").unwrap(), (Time::default(), None));
+        assert_eq!(parse("1970-01-01T00:00:00+00:00").unwrap(), at(0, 0, 0));
+    }
+
+    #[test]
+    fn a_leap_second_is_the_end_of_its_minute() {
+        let expected = at(1_483_228_799, 999_999_999, 0);
+        assert_eq!(parse("2016-12-31T23:59:60Z").unwrap(), expected);
+        assert_eq!(parse("2016-12-31T23:59:60.25Z").unwrap(), expected);
+    }
+
+    #[test]
+    fn everything_else_is_corrupt() {
+        for text in [
+            "",
+            "2024",
+            "2024-01-16",
+            "2024-01-16T03:00:00",
+            "2024-01-16 03:00:00Z",
+            "2024-01-16T03:00:00ZZ",
+            "2024-01-16T03:00:00+0100",
+            "2024-01-16T03:00:00+01",
+            "2024-01-16T03:00:00+24:00",
+            "2024-01-16T03:00:00+01:60",
+            "2024-01-16T03:00:00.Z",
+            "2024-01-16T03:00:00.0000000001Z",
+            "2024-01-16T03:00:61Z",
+            "2024-01-16T03:60:00Z",
+            "2024-01-16T24:00:00Z",
+            "2024-00-16T03:00:00Z",
+            "2024-13-16T03:00:00Z",
+            "2024-01-00T03:00:00Z",
+            "2024-04-31T03:00:00Z",
+            "2023-02-29T03:00:00Z",
+            "1900-02-29T03:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "-001-01-01T00:00:00Z",
+            "+999-01-01T00:00:00Z",
+            "2024-1-16T03:00:00Z",
+            "２０２４-01-16T03:00:00Z",
+        ] {
+            assert_eq!(parse(text).unwrap_err().kind(), Kind::Corrupt, "{text}");
+        }
+    }
+
+    proptest! {
+        /// jiff prints what is to be read: an implementation of the calendar independent of this one.
+        #[test]
+        fn reads_what_a_calendar_library_writes(
+            secs in -62_135_596_800 + 90_000..253_402_207_200 - 90_000i64,
+            nanos in 0..1_000_000_000i32,
+            minutes in -23 * 60..=23 * 60,
+        ) {
+            let instant = jiff::Timestamp::from_second(secs).unwrap() + jiff::SignedDuration::new(0, nanos);
+            let offset = jiff::tz::Offset::from_seconds(minutes * 60).unwrap();
+            let text = instant.display_with_offset(offset).to_string();
+            let (time, read) = parse(&text).unwrap();
+            prop_assert_eq!((time.secs, time.nanos), (secs, nanos.cast_unsigned()));
+            prop_assert_eq!(read, Some(minutes * 60));
+        }
+
+        #[test]
+        fn nanoseconds_keep_the_order_of_instants(digits in "[0-9]{1,9}", more in "[0-9]{1,9}") {
+            let nanos = |digits: &str| parse(&format!("1960-01-01T00:00:00.{digits}Z")).unwrap().0.nanos;
+            prop_assert_eq!(nanos(&digits).cmp(&nanos(&more)), format!("{digits:0<9}").cmp(&format!("{more:0<9}")));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}|[0-9TZ:.+-]{0,40}") {
+            let _ = parse(&text);
+        }
+    }
+}

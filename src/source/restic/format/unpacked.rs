@@ -10,8 +10,13 @@ use super::frame;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Id;
 
-/// An index file of two gibibytes would describe some fifteen million blobs; writers stop at 50,000.
+/// The longest plaintext that is read: an index of two gibibytes describes some fifteen million blobs.
 const MAX_PLAIN: usize = 2 << 30;
+
+/// What a file may expand to whatever its size, and how far it may expand beyond: half of an index is hashes, which
+/// do not compress.
+const FREE_PLAIN: usize = 64 << 20;
+const MAX_RATIO: usize = 32;
 
 /// The JSON in `stored`, the file called `id`. Errors: `Corrupt` when the bytes do not belong to that name, are not
 /// authentic or do not decompress; `Unsupported` when the plaintext is of no known form.
@@ -27,10 +32,66 @@ pub fn open_unnamed(key: &MasterKey, stored: &[u8]) -> Result<Vec<u8>> {
     let plain = key.open(stored)?;
     match plain.split_first() {
         Some((b'{' | b'[', _)) => Ok(plain),
-        Some((2, compressed)) => frame::at_most(compressed, MAX_PLAIN),
+        Some((2, compressed)) => {
+            let plausible = compressed.len().saturating_mul(MAX_RATIO).max(FREE_PLAIN);
+            frame::at_most(compressed, plausible.min(MAX_PLAIN))
+        }
         Some((first, _)) => {
             Err(Error::new(Kind::Unsupported, format!("plaintext of unknown form (first byte {first:#04x})")))
         }
         None => Err(Error::new(Kind::Unsupported, "empty plaintext")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seal::{compress, compress_blind, id, key, seal};
+    use super::*;
+
+    fn opened(plain: &[u8]) -> Result<Vec<u8>> {
+        let stored = seal(plain);
+        open(&key(), &id(&stored), &stored)
+    }
+
+    #[test]
+    fn json_is_taken_as_it_is_and_a_two_means_zstd() {
+        for json in [&br#"{"a":1}"#[..], b"[1]"] {
+            assert_eq!(opened(json).unwrap(), json);
+            assert_eq!(opened(&[&[2], &compress(json)[..]].concat()).unwrap(), json);
+            assert_eq!(opened(&[&[2], &compress_blind(json, 20)[..]].concat()).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn other_first_bytes_are_unsupported() {
+        for plain in [&b""[..], b" {}", b"\x01{}", b"\x03{}", b"null"] {
+            assert_eq!(opened(plain).unwrap_err().kind(), Kind::Unsupported, "{}", plain.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_name_must_be_the_hash_of_the_file() {
+        let (stored, other) = (seal(b"{}"), seal(b"[]"));
+        let error = open(&key(), &id(&other), &stored).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (Kind::Corrupt, "the content does not match the name".into())
+        );
+        assert_eq!(open_unnamed(&key(), &stored).unwrap(), b"{}");
+        let mut damaged = stored;
+        damaged[20] ^= 1;
+        assert_eq!(open(&key(), &id(&damaged), &damaged).unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn a_file_expands_only_so_far() {
+        let zeros = vec![b'0'; FREE_PLAIN + 1];
+        for bomb in [compress(&zeros), compress_blind(&zeros, 20)] {
+            let error = opened(&[&[2], &bomb[..]].concat()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt);
+            assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+        }
+        let fits = compress_blind(&zeros[1..], 20);
+        assert_eq!(opened(&[&[2], &fits[..]].concat()).unwrap().len(), FREE_PLAIN);
     }
 }

@@ -46,3 +46,85 @@ pub fn is_valid(value: &[u8]) -> bool {
     }
     last == OTHER
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let mut value = VERSION.to_vec();
+        for (tag, perm, id) in entries {
+            value.extend_from_slice(&tag.to_le_bytes());
+            value.extend_from_slice(&perm.to_le_bytes());
+            value.extend_from_slice(&id.to_le_bytes());
+        }
+        value
+    }
+
+    const OWNER_ENTRY: (u16, u16, u32) = (USER_OBJ, 7, NOBODY);
+    const GROUP_ENTRY: (u16, u16, u32) = (GROUP_OBJ, 5, NOBODY);
+    const MASK_ENTRY: (u16, u16, u32) = (MASK, 7, NOBODY);
+    const OTHER_ENTRY: (u16, u16, u32) = (OTHER, 0, NOBODY);
+    const USER_ENTRY: (u16, u16, u32) = (USER, 6, 1000);
+    const NAMED_GROUP: (u16, u16, u32) = (GROUP, 4, 1000);
+
+    #[test]
+    fn acls_as_setfacl_writes_them_are_valid() {
+        for entries in [
+            &[OWNER_ENTRY, GROUP_ENTRY, OTHER_ENTRY][..],
+            &[OWNER_ENTRY, GROUP_ENTRY, MASK_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, USER_ENTRY, GROUP_ENTRY, MASK_ENTRY, OTHER_ENTRY],
+            &[
+                OWNER_ENTRY,
+                USER_ENTRY,
+                USER_ENTRY,
+                GROUP_ENTRY,
+                NAMED_GROUP,
+                NAMED_GROUP,
+                MASK_ENTRY,
+                OTHER_ENTRY,
+            ],
+        ] {
+            assert!(is_valid(&acl(entries)), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_would_refuse_is_not() {
+        for entries in [
+            &[][..],
+            &[OWNER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY],
+            &[GROUP_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, OWNER_ENTRY, GROUP_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, GROUP_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, OTHER_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, MASK_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, MASK_ENTRY, MASK_ENTRY, OTHER_ENTRY],
+            &[GROUP_ENTRY, OWNER_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, USER_ENTRY, GROUP_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, NAMED_GROUP, OTHER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, USER_ENTRY, MASK_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, USER_ENTRY, MASK_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, (USER, 6, NOBODY), GROUP_ENTRY, MASK_ENTRY, OTHER_ENTRY],
+            &[(USER_OBJ, 8, NOBODY), GROUP_ENTRY, OTHER_ENTRY],
+            &[OWNER_ENTRY, GROUP_ENTRY, OTHER_ENTRY, (0x40, 0, NOBODY)],
+            &[OWNER_ENTRY, (0, 0, 0), GROUP_ENTRY, OTHER_ENTRY],
+        ] {
+            assert!(!is_valid(&acl(entries)), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn version_and_length_must_be_right() {
+        let good = acl(&[OWNER_ENTRY, GROUP_ENTRY, OTHER_ENTRY]);
+        for length in 0..good.len() {
+            assert!(!is_valid(&good[..length]), "{length}");
+        }
+        assert!(!is_valid(&[&good[..], &[0]].concat()));
+        let mut other_version = good;
+        other_version[0] = 3;
+        assert!(!is_valid(&other_version));
+    }
+}

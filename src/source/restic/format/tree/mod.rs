@@ -17,8 +17,6 @@ use crate::error::{Context, Result};
 use crate::source::chunked::Id;
 use crate::tree::{FileType, Time};
 
-pub use self::parse::MAX_JSON;
-
 /// Something in a tree that is left out or not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
@@ -229,5 +227,188 @@ impl<'a> NodeRef<'a> {
     pub fn digest(&self) -> u128 {
         let [low, high] = self.record.digest;
         u128::from(high) << 64 | u128::from(low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn tree(nodes: &[Value]) -> (Tree, Vec<Flaw>) {
+        let mut flaws = Vec::new();
+        let json = json!({"nodes": nodes}).to_string();
+        let tree = Tree::parse(json.as_bytes(), &mut |flaw| flaws.push(flaw)).unwrap();
+        (tree, flaws)
+    }
+
+    /// A file whose owner tells it from others of its name.
+    fn file(name: &str, uid: u32) -> Value {
+        json!({"name": name, "type": "file", "uid": uid})
+    }
+
+    fn splice(name: &str, subtree: u8) -> Value {
+        json!({"name": name, "type": "dir", "subtree": Id([subtree; 32]).to_string()})
+    }
+
+    fn listed(tree: &Tree) -> Vec<(String, u32)> {
+        let entries = (0..tree.len()).map(|at| tree.entry(at).unwrap());
+        entries.map(|node| (String::from_utf8(node.name().to_vec()).unwrap(), node.uid())).collect()
+    }
+
+    fn assert_listed(tree: &Tree, expected: &[(&str, u32)]) {
+        let expected: Vec<_> = expected.iter().map(|(name, uid)| ((*name).to_owned(), *uid)).collect();
+        assert_eq!(listed(tree), expected);
+        for (at, (name, _)) in expected.iter().enumerate() {
+            assert_eq!(tree.find(name.as_bytes()), Some(at), "{name}");
+        }
+    }
+
+    #[test]
+    fn entries_are_found_whatever_their_order() {
+        let sorted = tree(&[file("a", 1), file("b", 2), file("b0", 3), file("c", 4)]).0;
+        assert_listed(&sorted, &[("a", 1), ("b", 2), ("b0", 3), ("c", 4)]);
+        let unsorted = tree(&[file("c", 1), file("a", 2), file("b", 3)]).0;
+        assert_listed(&unsorted, &[("c", 1), ("a", 2), ("b", 3)]);
+        for absent in ["", "A", "aa", "b1", "d"] {
+            assert_eq!((sorted.find(absent.as_bytes()), unsorted.find(absent.as_bytes())), (None, None));
+        }
+        let empty = tree(&[]).0;
+        assert_eq!((empty.len(), empty.find(b"a"), empty.entry(0).is_none()), (0, None, true));
+    }
+
+    #[test]
+    fn of_equal_names_the_last_in_tree_order_is_listed_and_found() {
+        let (tree, flaws) =
+            tree(&[file("b", 1), file("a", 2), file("b", 3), file("c", 4), file("a", 5), file("b", 6)]);
+        assert_listed(&tree, &[("c", 4), ("a", 5), ("b", 6)]);
+        let names: Vec<_> = flaws.iter().map(|flaw| &*flaw.name).collect();
+        assert_eq!(names, ["b", "a", "b"]);
+        // Two spellings of one name.
+        let (tree, flaws) = super::tests::tree(&[file("a", 1), file("\\x61", 2)]);
+        assert_listed(&tree, &[("a", 2)]);
+        assert_eq!(flaws.len(), 1);
+    }
+
+    #[test]
+    fn entries_of_directories_called_dot_or_slash_take_their_place() {
+        let (parent, flaws) =
+            tree(&[file("a", 1), splice(".", 7), file("m", 2), splice("/", 8), file("z", 3)]);
+        assert_eq!(flaws, []);
+        assert_eq!(parent.splices(), [Id([7; 32]), Id([8; 32])]);
+        assert_listed(&parent, &[("a", 1), ("m", 2), ("z", 3)]);
+        let first = tree(&[file("b", 10), file("m", 11)]).0;
+        let second = tree(&[file("a", 20)]).0;
+        let whole = parent.spliced(vec![first, second]).unwrap();
+        assert_listed(&whole, &[("b", 10), ("m", 2), ("a", 20), ("z", 3)]);
+        assert_eq!(whole.splices(), []);
+    }
+
+    #[test]
+    fn places_of_splices_survive_duplicates_before_them() {
+        let (parent, _) = tree(&[file("x", 1), file("x", 2), splice(".", 7), file("y", 3), splice(".", 8)]);
+        let child = |uid| tree(&[file("y", uid), file("k", uid)]).0;
+        let whole = parent.spliced(vec![child(10), child(11)]).unwrap();
+        assert_listed(&whole, &[("x", 2), ("y", 11), ("k", 11)]);
+        let (parent, _) = tree(&[splice(".", 7), file("y", 3)]);
+        assert_listed(&parent.spliced(vec![child(10)]).unwrap(), &[("k", 10), ("y", 3)]);
+    }
+
+    #[test]
+    fn a_spliced_entry_keeps_everything_it_had() {
+        let id = |byte: u8| Id([byte; 32]).to_string();
+        let nodes = |prefix: &str, byte: u8| {
+            let name = |kind: &str| format!("{prefix}-{kind}");
+            vec![
+                json!({"name": name("file"), "type": "file", "content": [id(byte), id(byte + 1)], "inode": 5, "device_id": byte}),
+                json!({"name": name("link"), "type": "symlink", "linktarget": format!("to {byte}")}),
+                json!({"name": name("dir"), "type": "dir", "subtree": id(byte + 2)}),
+                json!({"name": name("lost"), "type": "dir"}),
+                json!({"name": name("dev"), "type": "dev", "device": 259 + u32::from(byte)}),
+                json!({"name": name("attr"), "type": "fifo", "extended_attributes": [{"name": "user.x", "value": "AQI="}]}),
+            ]
+        };
+        let mut parent = nodes("p", 10);
+        parent.insert(2, splice(".", 99));
+        let whole = tree(&parent).0.spliced(vec![tree(&nodes("c", 20)).0]).unwrap();
+        for (prefix, byte) in [("p", 10), ("c", 20)] {
+            let node =
+                |kind: &str| whole.entry(whole.find(format!("{prefix}-{kind}").as_bytes()).unwrap()).unwrap();
+            assert_eq!(node("file").content(), [Id([byte; 32]), Id([byte + 1; 32])]);
+            assert_eq!(node("file").device_inode(), Some((byte.into(), 5)));
+            assert_eq!(node("link").target(), format!("to {byte}").as_bytes());
+            assert_eq!(node("dir").subtree(), Some(Id([byte + 2; 32])));
+            assert!(node("lost").is_damaged() && !node("dir").is_damaged());
+            assert_eq!(node("dev").rdev(), 259 + u32::from(byte));
+            assert_eq!(node("attr").xattrs().collect::<Vec<_>>(), [(&b"user.x"[..], &[1, 2][..])]);
+            assert_eq!(node("file").xattrs().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_splice_without_subtree_is_left_out() {
+        let (tree, flaws) = tree(&[json!({"name": ".", "type": "dir"}), file("a", 1)]);
+        assert_listed(&tree, &[("a", 1)]);
+        assert_eq!((tree.splices(), flaws.len()), (&[][..], 1));
+    }
+
+    #[test]
+    fn large_directories_cost_little() {
+        let node = |n: u32| {
+            format!(
+                r#"{{"name":"file-{n:06}","type":"file","mode":420,"mtime":"2024-01-16T03:00:00.123456789+01:00",
+                "atime":"2024-01-16T03:00:00.123456789+01:00","ctime":"2024-01-16T03:00:00.123456789+01:00","uid":1000,
+                "gid":1000,"user":"somebody","group":"somebody","inode":{n},"device_id":64769,"size":4096,"links":1,
+                "content":["{}"]}}"#,
+                Id([n.to_le_bytes()[0]; 32])
+            )
+        };
+        let nodes: Vec<_> = (1..=20_000).map(node).collect();
+        let json = format!(r#"{{"nodes":[{}]}}"#, nodes.join(","));
+        let tree = Tree::parse(json.as_bytes(), &mut |flaw| panic!("{flaw}")).unwrap();
+        assert_eq!(tree.len(), 20_000);
+        assert!(tree.memory() < 160 * 20_000, "{} bytes", tree.memory());
+        assert!(tree.memory() > 100 * 20_000, "{} bytes", tree.memory());
+    }
+
+    proptest! {
+        /// Against a map: the last of equal names wins, and what is listed is what is found.
+        #[test]
+        fn listing_and_looking_up_agree(names in proptest::collection::vec("[a-d]{1,2}", 0..40)) {
+            let nodes: Vec<_> = (0u32..).zip(&names).map(|(uid, name)| file(name, uid)).collect();
+            let (tree, flaws) = tree(&nodes);
+            let last: BTreeMap<_, _> = names.iter().zip(0u32..).collect();
+            let mut expected: Vec<_> = last.into_iter().map(|(name, uid)| (name.clone(), uid)).collect();
+            expected.sort_by_key(|(_, uid)| *uid);
+            prop_assert_eq!(flaws.len() + expected.len(), names.len());
+            for (at, (name, _)) in expected.iter().enumerate() {
+                prop_assert_eq!(tree.find(name.as_bytes()), Some(at));
+            }
+            prop_assert_eq!(listed(&tree), expected);
+        }
+
+        /// Splicing equals parsing one tree in which the children's entries stand in place of the splices.
+        #[test]
+        fn splicing_equals_writing_in_place(
+            parts in proptest::collection::vec((any::<bool>(), proptest::collection::vec("[a-e]", 0..5)), 0..5),
+        ) {
+            let mut uids = 0u32..;
+            let (mut parent, mut flat, mut children) = (Vec::new(), Vec::new(), Vec::new());
+            for (spliced, names) in parts {
+                let nodes: Vec<_> = names.iter().map(|name| file(name, uids.next().unwrap())).collect();
+                flat.extend(nodes.clone());
+                if spliced {
+                    parent.push(splice(".", 1));
+                    children.push(tree(&nodes).0);
+                } else {
+                    parent.extend(nodes);
+                }
+            }
+            prop_assert_eq!(listed(&tree(&parent).0.spliced(children).unwrap()), listed(&tree(&flat).0));
+        }
     }
 }

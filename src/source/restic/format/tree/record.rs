@@ -57,7 +57,8 @@ impl Record {
         }
         hash.update(&self.size.to_le_bytes());
         hash.update(&self.perm.to_le_bytes());
-        hash.update(&[self.kind as u8]);
+        hash.update(&[self.kind as u8, u8::from(self.at == MISSING)]);
+        hash.update(&self.count.to_le_bytes());
         match self.kind {
             FileType::File => arenas.ids(self.at, self.count).iter().for_each(|id| hash.update(&id.0)),
             FileType::Dir => arenas.ids(self.at, 1).iter().for_each(|id| hash.update(&id.0)),

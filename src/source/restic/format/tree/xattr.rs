@@ -121,3 +121,131 @@ pub fn decode(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         Some((name, value))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    struct Read {
+        shown: Vec<(Vec<u8>, Vec<u8>)>,
+        hidden: Vec<String>,
+        access_acl_lost: bool,
+    }
+
+    fn read(json: &Value) -> Read {
+        let raw = RawValue::from_string(json.to_string()).unwrap();
+        let mut hidden = Vec::new();
+        let attributes = Attributes::read(&raw, &mut |reason| hidden.push(reason));
+        let mut bytes = attributes.encode().unwrap_or_default();
+        bytes.extend_from_slice(b"what follows in the arena");
+        let encoded = attributes.encode().is_some();
+        let shown = decode(if encoded { &bytes } else { &[] });
+        Read {
+            shown: shown.map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+            hidden,
+            access_acl_lost: attributes.access_acl_lost,
+        }
+    }
+
+    fn attribute(name: &str, value: &[u8]) -> Value {
+        json!({"name": name, "value": STANDARD.encode(value)})
+    }
+
+    const VALID_ACL: [u8; 28] =
+        *b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x04\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
+
+    #[test]
+    fn values_may_be_binary_empty_null_or_missing() {
+        let read = read(&json!([
+            attribute("user.binary", &[0, 255, 10]),
+            {"name": "user.empty", "value": ""},
+            {"name": "user.missing"},
+            {"name": "user.null", "value": null},
+        ]));
+        let expected: [(&[u8], &[u8]); 4] = [
+            (b"user.binary", &[0, 255, 10]),
+            (b"user.empty", b""),
+            (b"user.missing", b""),
+            (b"user.null", b""),
+        ];
+        assert!(read.shown.iter().map(|(name, value)| (&name[..], &value[..])).eq(expected));
+        assert_eq!(read.hidden, [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_hidden_alone() {
+        for (bad, why) in [
+            (attribute("", b"x"), "not a name"),
+            (attribute("user.a\0b", b"x"), "not a name"),
+            (attribute(&"n".repeat(256), b"x"), "longer than 255"),
+            (json!({"name": "user.bad", "value": "*"}), "malformed base64"),
+            (attribute("user.big", &[0; (64 << 10) + 1]), "longer than 64 KiB"),
+            (attribute("system.posix_acl_default", b"junk"), "malformed ACL"),
+            (json!({"name": 5}), "malformed"),
+            (json!({"value": ""}), "malformed"),
+            (json!({"name": "user.list", "value": [1]}), "malformed"),
+            (json!(null), "malformed"),
+            (json!("user.x"), "malformed"),
+        ] {
+            let read = read(&json!([attribute("user.a", b"1"), bad, attribute("user.z", b"2")]));
+            let names: Vec<_> = read.shown.iter().map(|(name, _)| &name[..]).collect();
+            assert_eq!(names, [b"user.a", b"user.z"], "{why}");
+            assert!(matches!(&read.hidden[..], [reason] if reason.contains(why)), "{why}: {:?}", read.hidden);
+            assert!(!read.access_acl_lost);
+        }
+    }
+
+    #[test]
+    fn limits_are_those_of_the_kernel() {
+        let long_name = "n".repeat(255);
+        let read = read(&json!([attribute(&long_name, &[7; 64 << 10])]));
+        assert_eq!(read.shown, [(long_name.into_bytes(), vec![7; 64 << 10])]);
+    }
+
+    #[test]
+    fn a_lost_access_acl_is_remembered() {
+        let acl = |value: &[u8]| read(&json!([attribute("system.posix_acl_access", value)]));
+        let good = acl(&VALID_ACL);
+        assert_eq!(good.shown, [(acl::ACCESS.to_vec(), VALID_ACL.to_vec())]);
+        assert!(!good.access_acl_lost);
+        assert!(acl(&VALID_ACL[1..]).access_acl_lost);
+        assert!(read(&json!({"not": "a list"})).access_acl_lost);
+        assert_eq!(read(&json!(5)).hidden.len(), 1);
+        assert!(!read(&json!([])).access_acl_lost);
+    }
+
+    #[test]
+    fn of_equal_names_the_last_stays() {
+        let read =
+            read(&json!([attribute("user.b", b"1"), attribute("user.a", b"2"), attribute("user.b", b"3")]));
+        assert_eq!(read.shown, [(b"user.a".to_vec(), b"2".to_vec()), (b"user.b".to_vec(), b"3".to_vec())]);
+    }
+
+    #[test]
+    fn names_fit_into_one_list_of_the_kernel() {
+        let many: Vec<_> = (0..300).map(|n| attribute(&format!("user.{n:0>250}"), b"")).collect();
+        let read = read(&many.into());
+        assert_eq!(read.shown.len(), 256);
+        assert!(matches!(&read.hidden[..], [reason] if reason.starts_with("44 ")), "{:?}", read.hidden);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_recorded_is_shown(
+            recorded in proptest::collection::btree_map("[a-z.ä]{1,20}", any::<Vec<u8>>(), 0..8),
+        ) {
+            let list: Vec<_> = recorded.iter().map(|(name, value)| attribute(name, value)).collect();
+            let expected: Vec<_> =
+                recorded.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
+            prop_assert_eq!(read(&list.into()).shown, expected);
+        }
+
+        #[test]
+        fn decoding_junk_does_not_panic(junk: Vec<u8>) {
+            prop_assert!(decode(&junk).map(|(name, value)| name.len() + value.len()).sum::<usize>() <= junk.len());
+        }
+    }
+}

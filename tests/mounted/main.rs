@@ -1,0 +1,23 @@
+//! The fuse room against a real kernel: trees in memory, mounted in this process.
+//!
+//! Needs root and `/dev/fuse`; without them each test prints that it was skipped, and why.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of a test may fail it"
+)]
+
+mod attributes;
+mod changes;
+mod faults;
+mod guard;
+mod listing;
+mod memory;
+mod permissions;
+mod reading;
+mod user;
+mod writes;
+mod xattrs;

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::handover::{Answer, Orders};
 use super::ours;
@@ -106,12 +107,13 @@ fn become_server(orders: &Orders) -> Error {
 /// Starts the serving process and waits for its answer.
 fn start_server(orders: &Orders) -> Result<Vec<String>> {
     let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
+    let wait = Wait::new()?;
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let line = ours.try_clone().map_err(failed)?;
     let mut child = this_program(orders, theirs.into()).stdout(Stdio::null()).spawn().map_err(failed)?;
     // A process that ends without reading them has a reason, which `answer` tells.
     let _ = orders.send(&mut ours);
-    let answered = answer(&ours, orders.config.mount.mount_timeout);
-    match answered {
+    match wait.answer(line, orders.config.mount.mount_timeout) {
         Ok(Answer::Ready(notes)) => Ok(notes),
         Ok(Answer::Failed(kind, message)) => {
             end(&mut child, &ours, &orders.mountpoint);
@@ -124,29 +126,46 @@ fn start_server(orders: &Orders) -> Result<Vec<String>> {
     }
 }
 
-/// The answer, unless it takes too long, the other process ends without one, or a signal comes.
-fn answer(line: &UnixStream, patience: Duration) -> Result<Answer> {
-    let failed = |e| Error::io("cannot wait for the serving process", e).with_kind(Kind::System);
-    let mut reader = line.try_clone().map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let answer = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let reading = tokio::task::spawn_blocking(move || Answer::receive(&mut reader));
-        tokio::select! {
-            answer = reading => match answer {
-                Ok(Ok(answer)) => Ok(answer),
-                _ => Err(Error::new(Kind::Internal, "it gave no answer")),
-            },
-            () = tokio::time::sleep(patience) => Err(Error::new(
-                Kind::TimedOut,
-                format!("not mounted: not ready within {} s (mount-timeout)", patience.as_secs()),
-            )),
-            _ = tokio::signal::ctrl_c() => Err(Error::new(Kind::Interrupted, "not mounted: interrupted")),
-            _ = terminate.recv() => Err(Error::new(Kind::Interrupted, "not mounted: terminated")),
-        }
-    });
-    runtime.shutdown_background();
-    answer
+/// Waits for an answer. Made before the other process is, so that no signal finds this one unprepared.
+struct Wait {
+    runtime: Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Wait {
+    fn new() -> Result<Self> {
+        let failed = |e| Error::io("cannot wait for the serving process", e).with_kind(Kind::System);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let of = |kind| {
+            let _runtime = runtime.enter();
+            signal(kind).map_err(failed)
+        };
+        let (interrupt, terminate) = (of(SignalKind::interrupt())?, of(SignalKind::terminate())?);
+        Ok(Wait { runtime, interrupt, terminate })
+    }
+
+    /// The answer, unless it takes too long, the other process ends without one, or a signal comes.
+    fn answer(mut self, mut line: UnixStream, patience: Duration) -> Result<Answer> {
+        let interrupted = |how| Err(Error::new(Kind::Interrupted, format!("not mounted: {how}")));
+        let answer = self.runtime.block_on(async {
+            let reading = tokio::task::spawn_blocking(move || Answer::receive(&mut line));
+            tokio::select! {
+                answer = reading => match answer {
+                    Ok(Ok(answer)) => Ok(answer),
+                    _ => Err(Error::new(Kind::Internal, "it gave no answer")),
+                },
+                () = tokio::time::sleep(patience) => Err(Error::new(
+                    Kind::TimedOut,
+                    format!("not mounted: not ready within {} s (mount-timeout)", patience.as_secs()),
+                )),
+                _ = self.interrupt.recv() => interrupted("interrupted"),
+                _ = self.terminate.recv() => interrupted("terminated"),
+            }
+        });
+        self.runtime.shutdown_background();
+        answer
+    }
 }
 
 /// Lets the serving process clean up, then makes sure that it is gone and that nothing of it is left mounted. Answers
@@ -178,6 +197,10 @@ fn end(child: &mut Child, line: &UnixStream, mountpoint: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(line: &UnixStream, patience: Duration) -> Result<Answer> {
+        Wait::new().unwrap().answer(line.try_clone().unwrap(), patience)
+    }
 
     #[test]
     fn a_server_that_says_nothing_is_given_up() {

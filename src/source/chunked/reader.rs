@@ -70,7 +70,7 @@ impl ChunkReader {
         (self.answer(pieces, wanted), is_first)
     }
 
-    fn answer(&self, pieces: Vec<(bool, Range<usize>)>, wanted: Vec<Wanted>) -> Step<Bytes> {
+    fn answer(&self, pieces: Vec<Piece>, wanted: Vec<Wanted>) -> Step<Bytes> {
         let here: Option<Vec<Bytes>> = wanted
             .iter()
             .map(|blob| match blob {

@@ -74,49 +74,43 @@ fn finding(
             return Finding { source: title.to_owned(), id: None, snapshots: 0, problems };
         }
     };
-    let snapshots = source.snapshots();
+    // Before anything is read: what is met on the way is told in words of its own.
+    let left_out = source.health().omitted;
+    let mut snapshots = source.snapshots().to_vec();
+    snapshots.sort_by_key(|snapshot| snapshot.time.instant);
     let mut problems = Vec::new();
     let mut sound = HashSet::new();
-    for snapshot in snapshots.iter() {
+    for snapshot in &snapshots {
         bar.one_more();
         // Snapshots of the same tree and paths have the same roots.
-        if !sound.contains(&(&snapshot.content, &snapshot.paths)) {
-            match roots(source, snapshot, runtime) {
-                Ok(()) => {
-                    sound.insert((&snapshot.content, &snapshot.paths));
-                }
-                Err(error) => problems.push(error.to_string()),
-            }
+        if sound.contains(&(&snapshot.content, &snapshot.paths)) {
+            continue;
         }
+        let damaged = damaged_roots(source, snapshot, runtime);
+        if damaged.is_empty() {
+            sound.insert((&snapshot.content, &snapshot.paths));
+        }
+        problems.extend(damaged);
     }
-    let health = source.health();
-    problems.extend(health.error.map(|error| error.to_string()));
-    if health.omitted > 0 {
-        problems.push(format!("{} left out because of damage or an impossible name", health.omitted));
+    problems.extend(source.health().error.map(|error| error.to_string()));
+    if left_out > 0 {
+        problems.push(format!("{left_out} left out when it was opened, as the warnings say"));
     }
-    Finding {
-        source: title.to_owned(),
-        id: Some(source.id().to_owned()),
-        snapshots: snapshots.len(),
-        problems,
-    }
+    let id = Some(source.id().to_owned());
+    Finding { source: title.to_owned(), id, snapshots: snapshots.len(), problems }
 }
 
-/// Reads the root of every path of a snapshot. Errors name the snapshot.
-fn roots(source: &dyn Source, snapshot: &Snapshot, runtime: &Runtime) -> Result<()> {
-    for (i, path) in snapshot.paths.iter().enumerate() {
-        let root = async {
-            let opened = source.open(&snapshot.id, i).resolve().await?;
-            if let Content::Dir(dir) = &opened.node.content {
-                dir.listing().resolve().await?;
-            }
-            Ok(())
-        };
-        let named =
-            |e: Error| e.context(format!("snapshot {}, path {}", snapshot.id, String::from_utf8_lossy(path)));
-        runtime.block_on(root).map_err(named)?;
-    }
-    Ok(())
+/// Reads the root of every path of a snapshot and answers what went wrong.
+fn damaged_roots(source: &dyn Source, snapshot: &Snapshot, runtime: &Runtime) -> Vec<String> {
+    let root = |i| async move {
+        let opened = source.open(&snapshot.id, i).resolve().await?;
+        if let Content::Dir(dir) = &opened.node.content {
+            dir.listing().resolve().await?;
+        }
+        Ok(())
+    };
+    let roots = (0..snapshot.paths.len()).map(|i| runtime.block_on(root(i)));
+    roots.filter_map(|read: Result<()>| Some(read.err()?.to_string())).collect()
 }
 
 fn text(findings: &[Finding]) -> String {
@@ -125,7 +119,13 @@ fn text(findings: &[Finding]) -> String {
     let mut text = print::table(&columns, &rows);
     for finding in findings {
         for problem in &finding.problems {
-            text.push_str(&format!("\n{}: {}", shown(&finding.source), shown(problem)));
+            // What the repository says of itself begins with its name.
+            let named = if problem.starts_with(&finding.source) {
+                String::new()
+            } else {
+                format!("{}: ", finding.source)
+            };
+            text.push_str(&format!("\n{}{}", shown(&named), shown(problem)));
         }
     }
     if findings.iter().any(|finding| !finding.problems.is_empty()) {
@@ -146,5 +146,35 @@ impl Finding {
             (Some(_), n) => print::count(n, "problem"),
         };
         vec![shown(&self.source), self.snapshots.to_string(), state]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(source: &str, id: Option<&str>, problems: &[&str]) -> Finding {
+        let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+        Finding { source: source.to_owned(), id: id.map(str::to_owned), snapshots: 3, problems }
+    }
+
+    #[test]
+    fn sound_repositories_are_a_table_and_nothing_else() {
+        let findings = [finding("/srv/a", Some("id"), &[]), finding("/srv/longer", Some("id"), &[])];
+        let expected =
+            "REPOSITORY   SNAPSHOTS  STATE\n/srv/a               3  sound\n/srv/longer          3  sound\n";
+        assert_eq!(text(&findings), expected);
+    }
+
+    #[test]
+    fn every_problem_names_its_repository_once() {
+        let findings = [
+            finding("/srv/a", Some("id"), &["/srv/a: snapshot 1: gone", "2 left out\n"]),
+            finding("b", None, &["b: wrong password"]),
+        ];
+        let text = text(&findings);
+        let (table, problems) = text.split_once("\n\n").unwrap();
+        assert!(table.contains("2 problems") && table.ends_with("cannot be opened"), "{table}");
+        assert_eq!(problems, "/srv/a: snapshot 1: gone\n/srv/a: 2 left out\\n\nb: wrong password\n");
     }
 }

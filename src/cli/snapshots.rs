@@ -24,6 +24,7 @@ struct Line {
     set: String,
     date: String,
     id: String,
+    host: String,
     tags: String,
     source: String,
 }
@@ -40,6 +41,7 @@ impl Args {
                 set: row.set,
                 date: row.date,
                 id: row.id,
+                host: row.host.unwrap_or_default(),
                 tags: row.tags.join(","),
                 source: row.source,
             });
@@ -54,15 +56,16 @@ fn text(lines: &[Line]) -> String {
     let sources: HashSet<&str> = lines.iter().map(|line| line.source.as_str()).collect();
     let snapshots: HashSet<(&str, &str)> =
         lines.iter().map(|line| (line.source.as_str(), line.id.as_str())).collect();
-    let mut columns =
-        vec![Column("SET", false), Column("DATE", false), Column("ID", false), Column("TAGS", false)];
+    let mut headings = vec!["SET", "DATE", "ID", "HOST", "TAGS"];
     if sources.len() > 1 {
-        columns.push(Column("REPOSITORY", false));
+        headings.push("REPOSITORY");
     }
+    let columns: Vec<Column> = headings.into_iter().map(|heading| Column(heading, false)).collect();
     let cells = |line: &Line| {
         let id = line.id.get(..8).unwrap_or(&line.id);
-        let cells =
-            [line.set.as_str(), &line.date, id, &line.tags, &line.source].into_iter().take(columns.len());
+        let cells = [line.set.as_str(), &line.date, id, &line.host, &line.tags, &line.source]
+            .into_iter()
+            .take(columns.len());
         cells.map(|cell| print::visible(cell.as_bytes())).collect()
     };
     let rows: Vec<Vec<String>> = lines.iter().map(cells).collect();
@@ -75,7 +78,7 @@ mod tests {
 
     fn line(set: &str, id: &str, source: &str) -> Line {
         let [set, id, source] = [set, id, source].map(str::to_owned);
-        Line { set, date: "20260301_030000".into(), id, tags: "a,b".into(), source }
+        Line { set, date: "20260301_030000".into(), id, host: "s".into(), tags: "a,b".into(), source }
     }
 
     #[test]
@@ -83,9 +86,9 @@ mod tests {
         let lines = [line("s@+etc", "0123456789ab", "/r"), line("s@+srv", "0123456789ab", "/r")];
         assert_eq!(
             text(&lines),
-            "SET     DATE             ID        TAGS\n\
-             s@+etc  20260301_030000  01234567  a,b\n\
-             s@+srv  20260301_030000  01234567  a,b\n\
+            "SET     DATE             ID        HOST  TAGS\n\
+             s@+etc  20260301_030000  01234567  s     a,b\n\
+             s@+srv  20260301_030000  01234567  s     a,b\n\
              1 snapshot\n"
         );
     }
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn several_repositories_are_told_apart() {
         let text = text(&[line("s@+etc", "01", "/r1"), line("s@+\x1betc", "01", "/r2")]);
-        assert!(text.starts_with("SET         DATE             ID  TAGS  REPOSITORY\n"), "{text}");
-        assert!(text.contains("s@+\\x1betc  20260301_030000  01  a,b   /r2\n2 snapshots\n"), "{text}");
+        assert!(text.starts_with("SET         DATE             ID  HOST  TAGS  REPOSITORY\n"), "{text}");
+        assert!(text.contains("s@+\\x1betc  20260301_030000  01  s     a,b   /r2\n2 snapshots\n"), "{text}");
     }
 }

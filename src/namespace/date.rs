@@ -458,6 +458,26 @@ mod tests {
     }
 
     #[test]
+    fn a_date_does_not_rely_on_a_set_that_is_not_settled() {
+        let old = taken("aa");
+        let newer = |n| taken(&format!("b{n}")).at(&format!("2026-03-1{n}T03:00:00Z"));
+        let newer: Vec<Snapshot> = (0..8).map(newer).collect();
+        let source = FakeSource::with("r", [&newer[..], std::slice::from_ref(&old)].concat());
+        for damaged in &newer {
+            source.tree(damaged, 0, Err(Error::new(Kind::Corrupt, "bad MAC")));
+        }
+        let private = recorded(&[(1000, 1000, 0o700)]);
+        source.tree(&old, 0, Ok(opened("pub", dir(owned(1000, 50, 0o755), vec![]), private)));
+        let bed = Bed::shared(&[&source]);
+        assert_eq!(
+            shown(&bed, "h@+home+lab+pub"),
+            (0, 0, 0o700),
+            "nothing could be learnt in reasonable time"
+        );
+        assert_eq!(shown(&bed, DATE), (1000, 1000, 0o700), "the set may open when a good snapshot comes");
+    }
+
+    #[test]
     fn while_a_source_is_down_nobody_is_let_into_a_set_that_was_never_seen() {
         let source = FakeSource::with("r", vec![taken("aa")]);
         let bed = Bed::shared(&[&source]);

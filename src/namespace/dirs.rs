@@ -179,14 +179,18 @@ impl Dir for SetDir {
                 .map(|n| Ok(Some(n)));
         }
         let (ns, id, name) = (self.ns.clone(), date.id, self.name.clone());
-        // Without knowing what the set directory keeps out, the date must do it alone.
-        let passed = match self.ns.guard(&state, found) {
-            Step::Ready(guard) => Step::ok(guard.ok()),
-            Step::Wait(guard) => Step::wait(async move { Ok(guard.await.ok()) }),
+        // The date relies on its set directory only where that is settled; otherwise it keeps out whom it must itself.
+        let settled = match self.ns.guard(&state, found) {
+            Step::Ready(_) => Step::ok(()),
+            Step::Wait(guard) => Step::wait(async move {
+                let _ = guard.await;
+                Ok(())
+            }),
         };
-        passed.then(move |passed| {
+        settled.then(move |()| {
             let found = state.set(&name).and_then(|set| Some((set, set.dates.iter().find(|d| d.id == id)?)));
             let Some((set, date)) = found else { return Step::ok(None) };
+            let passed = ns.known_guard(set);
             ns.show(&state, set, date, (identity, Validity::Forever), passed).map(|node| Ok(Some(node)))
         })
     }

@@ -40,6 +40,7 @@ impl Turn {
         match &result {
             Err(error) if !failed => {
                 tracing::warn!(source = member.source.name(), %error, "no news: showing what was listed last");
+                self.ns.tell_of_outage(self.member);
             }
             Ok(_) if failed => tracing::info!(source = member.source.name(), "listing works again"),
             _ => {}
@@ -85,12 +86,19 @@ impl Namespace {
                 Ok(Some(Err(error))) => tracing::error!(%error, "a source panicked while being listed"),
                 Err(_) => {
                     due = None;
-                    self.rebuild();
+                    self.renew().await;
                 }
             }
         }
-        if due.is_some() {
-            self.rebuild();
+        // Without news too: a round that was abandoned may have left some.
+        self.renew().await;
+    }
+
+    /// Rebuilds where it may take its time: a million dates are a second's work.
+    async fn renew(self: &Arc<Self>) {
+        let ns = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || ns.rebuild()).await {
+            tracing::error!(%error, "building the tree ended");
         }
     }
 
@@ -128,6 +136,13 @@ impl Namespace {
         if self.asked.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let ns = self.clone();
             runtime.spawn(async move { ns.refresh().await });
+        }
+    }
+
+    /// Dates that other sources hold too are to be read from those.
+    fn tell_of_outage(&self, member: usize) {
+        if let Some((sink, member)) = self.sink.load_full().zip(u32::try_from(member).ok()) {
+            diff::read_elsewhere(&self.state.load(), member).into_iter().for_each(|change| sink(change));
         }
     }
 
@@ -249,13 +264,27 @@ mod tests {
         stalled.stall(true);
         other.put(vec![taken("bb", "i")]);
         let round = bed.ns.refresh();
-        assert!(tokio::time::timeout(SETTLE * 2, round).await.is_err(), "the round itself waits");
+        assert!(tokio::time::timeout(MINUTE, round).await.is_err(), "the round itself waits");
         assert!(bed.has("i@+"));
         stalled.stall(false);
         stalled.put(vec![taken("aa", "h")]);
         settle().await;
         bed.ns.refresh().await;
         assert!(bed.has("h@+"), "an abandoned round gives back the right to ask");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_of_an_abandoned_round_are_not_lost() {
+        let (stalled, other) = (FakeSource::new("a"), FakeSource::new("b"));
+        let bed = Bed::new(&[&stalled, &other]);
+        stalled.stall(true);
+        other.put(vec![taken("bb", "i")]);
+        let before_it_settles = tokio::time::timeout(SETTLE / 2, bed.ns.refresh()).await;
+        assert!(before_it_settles.is_err() && !bed.has("i@+"));
+        stalled.stall(false);
+        settle().await;
+        bed.ns.refresh().await;
+        assert!(bed.has("i@+"));
     }
 
     #[tokio::test(start_paused = true)]

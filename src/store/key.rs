@@ -19,6 +19,17 @@ pub(super) fn check_prefix(prefix: &str) -> Result<()> {
     }
 }
 
+/// Checks that a whole object of `size` bytes is wanted. Errors: `Unsupported`.
+pub(super) fn check_limit(key: &str, size: u64, limit: u64) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Unsupported,
+        format!("{key}: {size} bytes, of which at most {limit} are read at once"),
+    ))
+}
+
 /// The end of `length` bytes from `offset` of an object of `size` bytes. Errors: `Corrupt` when the object ends
 /// earlier, which covers numbers that no object could have.
 pub(super) fn check_range(key: &str, size: u64, offset: u64, length: u64) -> Result<u64> {

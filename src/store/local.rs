@@ -21,7 +21,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
-use super::key::{check_key, check_prefix, check_range};
+use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::{ObjectInfo, ObjectStore};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
@@ -92,10 +92,11 @@ impl ObjectStore for Local {
         })
     }
 
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>> {
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
         let key = key.to_owned();
         self.blocking(move |root| {
             let (file, size) = open(root, &key)?;
+            check_limit(&key, size, limit)?;
             read_exact(&file, &key, 0, size)
         })
     }
@@ -261,9 +262,9 @@ mod tests {
         assert_eq!(store.list("").await.unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(store.list("data/").await.unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(store.stat("data/00/x").await.unwrap_err().kind(), Kind::Unavailable);
-        assert_eq!(store.get("data/00/x").await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(store.get("data/00/x", 99).await.unwrap_err().kind(), Kind::Unavailable);
         fs::rename(dir.path().with_extension("away"), dir.path()).unwrap();
-        assert_eq!(store.get("data/00/x").await.unwrap(), "0123456789");
+        assert_eq!(store.get("data/00/x", 99).await.unwrap(), "0123456789");
     }
 
     #[tokio::test]
@@ -277,7 +278,7 @@ mod tests {
         symlink("nowhere", elsewhere.path().join("data/00/dead")).unwrap();
         let store = Local::new(dir.path()).unwrap();
         assert_eq!(keys(&store, "").await, ["data/00/same", "data/00/x"]);
-        assert_eq!(store.get("data/00/same").await.unwrap(), "0123456789");
+        assert_eq!(store.get("data/00/same", 99).await.unwrap(), "0123456789");
     }
 
     #[tokio::test]
@@ -290,7 +291,7 @@ mod tests {
         let store = Local::new(dir.path()).unwrap();
         assert_eq!(keys(&store, "").await, ["data/00/x"]);
         for key in ["pipe", "data/00", "data/00/x/y"] {
-            assert_eq!(store.get(key).await.unwrap_err().kind(), Kind::NotFound, "{key}");
+            assert_eq!(store.get(key, 99).await.unwrap_err().kind(), Kind::NotFound, "{key}");
             assert_eq!(store.stat(key).await.unwrap_err().kind(), Kind::NotFound, "{key}");
         }
     }
@@ -321,6 +322,6 @@ mod tests {
         release.send(()).unwrap();
         let all = store.calls.acquire_many(u32::try_from(CALLS).unwrap()).await.unwrap();
         drop(all);
-        assert_eq!(store.get("data/00/x").await.unwrap().len(), 10);
+        assert_eq!(store.get("data/00/x", 99).await.unwrap().len(), 10);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::key::{check_key, check_prefix, check_range};
+use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::{ObjectInfo, ObjectStore};
 use crate::error::{Error, Kind, Result};
 
@@ -65,8 +65,9 @@ impl ObjectStore for Memory {
         ready(self.object(key).map(info)).boxed()
     }
 
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>> {
-        ready(self.object(key)).boxed()
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
+        let whole = |bytes: Bytes| check_limit(key, bytes.len() as u64, limit).map(|()| bytes);
+        ready(self.object(key).and_then(whole)).boxed()
     }
 
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
@@ -91,9 +92,9 @@ mod tests {
         let store = Memory::new();
         store.insert("data/00/x", "old").unwrap();
         store.insert("data/00/x", "new").unwrap();
-        assert_eq!(store.get("data/00/x").await.unwrap(), "new");
+        assert_eq!(store.get("data/00/x", 99).await.unwrap(), "new");
         assert_eq!(store.remove("data/00/x").unwrap(), "new");
-        assert_eq!(store.get("data/00/x").await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(store.get("data/00/x", 99).await.unwrap_err().kind(), Kind::NotFound);
         assert!(store.remove("data/00/x").is_none());
     }
 

@@ -41,8 +41,8 @@ pub trait ObjectStore: Send + Sync {
     /// The object at `key`.
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>>;
 
-    /// The whole object.
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>>;
+    /// The whole object. One of more than `limit` bytes is `Kind::Unsupported`, and nothing of it is read.
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>>;
 
     /// Exactly `length` bytes from `offset`. An object that ends earlier is `Kind::Corrupt`, never a shorter answer.
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>>;

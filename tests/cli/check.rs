@@ -27,7 +27,10 @@ fn a_lost_pack_is_found_and_its_snapshots_are_named() {
     assert_eq!(output.status.code(), Some(32));
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(stdout.lines().nth(1).unwrap().contains("problem"), "{stdout}");
-    assert!(stdout.contains("snapshot b8e23f5d") && stdout.contains("path /home/lab"), "{stdout}");
+    assert!(stdout.contains(": snapshot b8e23f5d: /home/lab: tree blob "), "{stdout}");
+    for path in ["/etc/nginx", "/srv/www"] {
+        assert!(stdout.contains(&format!(": snapshot ef4fa866: {path}: tree blob ")), "{stdout}");
+    }
 }
 
 #[test]

@@ -7,12 +7,14 @@
 
 mod busy;
 mod check;
+mod completions;
 mod demo;
 mod failures;
 mod foreground;
 mod ls;
 mod machine;
 mod mounting;
+mod readme;
 mod reference;
 mod sample;
 mod secrets;

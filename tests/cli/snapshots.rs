@@ -6,16 +6,16 @@ use crate::sample::Sample;
 #[test]
 fn the_table_shows_every_date_with_its_snapshot() {
     let expected = "\
-SET                DATE             ID        TAGS
-laptop@+home+lab   20260226_030000  b8e23f5d
-laptop@+home+lab   20260227_030000  7d980cba
-laptop@+home+lab   20260228_030000  02b378b7
-laptop@+home+lab   20260301_030000  ceb8dc36
-laptop@+home+lab   20260302_030000  e5b4a739
-server@+etc+nginx  20260222_013000  ef4fa866  weekly
-server@+etc+nginx  20260301_013000  242054bf  weekly
-server@+srv+www    20260222_013000  ef4fa866  weekly
-server@+srv+www    20260301_013000  242054bf  weekly
+SET                DATE             ID        HOST    TAGS
+laptop@+home+lab   20260226_030000  b8e23f5d  laptop
+laptop@+home+lab   20260227_030000  7d980cba  laptop
+laptop@+home+lab   20260228_030000  02b378b7  laptop
+laptop@+home+lab   20260301_030000  ceb8dc36  laptop
+laptop@+home+lab   20260302_030000  e5b4a739  laptop
+server@+etc+nginx  20260222_013000  ef4fa866  server  weekly
+server@+etc+nginx  20260301_013000  242054bf  server  weekly
+server@+srv+www    20260222_013000  ef4fa866  server  weekly
+server@+srv+www    20260301_013000  242054bf  server  weekly
 7 snapshots
 ";
     let sample = Sample::new();

@@ -13,6 +13,9 @@ use futures_util::future::join_all;
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
 
+/// More than any object here has.
+const MUCH: u64 = 1 << 30;
+
 /// A store with a way to change what lies in it.
 trait Subject {
     fn put(&self, key: &str, bytes: &[u8]);
@@ -101,6 +104,7 @@ macro_rules! suite {
             prefixes_that_hold_nothing_are_empty,
             stat_agrees_with_the_listing,
             gets_whole_objects,
+            what_is_longer_than_wanted_is_unsupported,
             ranges_are_exact_at_all_edges,
             ranges_past_the_end_are_corrupt,
             missing_objects_are_not_found,
@@ -175,8 +179,18 @@ async fn gets_whole_objects(subject: &dyn Subject) {
     let store = subject.store();
     for size in [0, 1, 4096, 3 << 20] {
         subject.put("object", &bytes(size));
-        assert_eq!(store.get("object").await.unwrap(), bytes(size));
+        assert_eq!(store.get("object", MUCH).await.unwrap(), bytes(size));
     }
+}
+
+async fn what_is_longer_than_wanted_is_unsupported(subject: &dyn Subject) {
+    subject.put("object", &bytes(1000));
+    subject.put("empty", b"");
+    let store = subject.store();
+    assert_eq!(store.get("object", 1000).await.unwrap().len(), 1000);
+    assert_eq!(kind(store.get("object", 999).await), Kind::Unsupported);
+    assert_eq!(kind(store.get("object", 0).await), Kind::Unsupported);
+    assert_eq!(store.get("empty", 0).await.unwrap(), "");
 }
 
 async fn ranges_are_exact_at_all_edges(subject: &dyn Subject) {
@@ -210,7 +224,7 @@ async fn missing_objects_are_not_found(subject: &dyn Subject) {
     let store = subject.store();
     for key in ["missing", "data", "data/00", "data/00/y", "data/00/x/y", "Data/00/x"] {
         assert_eq!(kind(store.stat(key).await), Kind::NotFound, "{key}");
-        assert_eq!(kind(store.get(key).await), Kind::NotFound, "{key}");
+        assert_eq!(kind(store.get(key, MUCH).await), Kind::NotFound, "{key}");
         assert_eq!(kind(store.get_range(key, 0, 0).await), Kind::NotFound, "{key}");
     }
 }
@@ -220,7 +234,7 @@ async fn what_is_no_key_is_invalid(subject: &dyn Subject) {
     let store = subject.store();
     for key in ["", "/data/x", "../x", "data/../data/x", "data//x", "data/x/", "./data/x", "a\0b"] {
         assert_eq!(kind(store.stat(key).await), Kind::Invalid, "{key:?}");
-        assert_eq!(kind(store.get(key).await), Kind::Invalid, "{key:?}");
+        assert_eq!(kind(store.get(key, MUCH).await), Kind::Invalid, "{key:?}");
         assert_eq!(kind(store.get_range(key, 0, 1).await), Kind::Invalid, "{key:?}");
     }
     for prefix in ["data", "/", "../", "/data/", "data//"] {
@@ -232,18 +246,18 @@ async fn keys_may_be_any_text(subject: &dyn Subject) {
     let store = subject.store();
     for key in ["日本/é", "with space", "-dash", "line\nbreak", "%2F", "a..b", "...", "?x#y&z=1+"] {
         subject.put(key, key.as_bytes());
-        assert_eq!(store.get(key).await.unwrap(), key.as_bytes());
+        assert_eq!(store.get(key, MUCH).await.unwrap(), key.as_bytes());
         assert_eq!(listed(&*store, "").await.get(key), Some(&(key.len() as u64)));
     }
 }
 
 async fn nothing_is_remembered(subject: &dyn Subject) {
     let store = subject.store();
-    assert_eq!(kind(store.get("x").await), Kind::NotFound);
+    assert_eq!(kind(store.get("x", MUCH).await), Kind::NotFound);
     subject.put("x", b"one");
-    assert_eq!(store.get("x").await.unwrap(), "one");
+    assert_eq!(store.get("x", MUCH).await.unwrap(), "one");
     subject.put("x", b"other");
-    assert_eq!(store.get("x").await.unwrap(), "other");
+    assert_eq!(store.get("x", MUCH).await.unwrap(), "other");
     assert_eq!(store.stat("x").await.unwrap().size, 5);
     subject.remove("x");
     assert_eq!(kind(store.stat("x").await), Kind::NotFound);
@@ -271,11 +285,11 @@ async fn an_abandoned_call_harms_nobody(subject: &dyn Subject) {
     subject.put("x", &bytes(1 << 20));
     let store = subject.store();
     for _ in 0..100 {
-        drop(store.get("x"));
+        drop(store.get("x", MUCH));
         drop(store.list("").now_or_never());
-        drop(store.get("x").now_or_never());
+        drop(store.get("x", MUCH).now_or_never());
     }
-    assert_eq!(store.get("x").await.unwrap(), bytes(1 << 20));
+    assert_eq!(store.get("x", MUCH).await.unwrap(), bytes(1 << 20));
 }
 
 #[tokio::test]
@@ -286,11 +300,15 @@ async fn faults_hit_the_calls_that_their_rule_names() {
     let store = FaultyStore::new(memory.store());
 
     let rule = store.add(Rule::new(Fault::Fail(Kind::Unavailable)).keys("data/").after(1).times(2));
-    let kinds = [store.get("data/x").await, store.get("data/x").await, store.get_range("data/x", 0, 1).await]
-        .map(|result| result.err().map(|e| e.kind()));
+    let kinds = [
+        store.get("data/x", MUCH).await,
+        store.get("data/x", MUCH).await,
+        store.get_range("data/x", 0, 1).await,
+    ]
+    .map(|result| result.err().map(|e| e.kind()));
     assert_eq!(kinds, [None, Some(Kind::Unavailable), Some(Kind::Unavailable)]);
-    assert_eq!(store.get("data/x").await.unwrap(), "0123456789");
-    assert_eq!(store.get("index/y").await.unwrap(), "y");
+    assert_eq!(store.get("data/x", MUCH).await.unwrap(), "0123456789");
+    assert_eq!(store.get("index/y", MUCH).await.unwrap(), "y");
     assert_eq!(rule.hits(), 2);
 
     store.add(Rule::new(Fault::Fail(Kind::Denied)).lists());
@@ -299,15 +317,15 @@ async fn faults_hit_the_calls_that_their_rule_names() {
 
     store.add(Rule::new(Fault::Truncate(5)));
     store.add(Rule::new(Fault::Flip(3)));
-    assert_eq!(store.get("data/x").await.unwrap(), Bytes::from_static(b"01224"));
+    assert_eq!(store.get("data/x", MUCH).await.unwrap(), Bytes::from_static(b"01224"));
     assert_eq!(store.get_range("data/x", 2, 3).await.unwrap(), "224");
     assert_eq!(kind(store.get_range("data/x", 2, 4).await), Kind::Corrupt);
     assert_eq!(store.stat("data/x").await.unwrap().size, 5);
     store.heal();
 
     store.add(Rule::new(Fault::Stall).times(1));
-    assert!(store.get("data/x").now_or_never().is_none());
-    assert!(store.get("data/x").now_or_never().is_some());
+    assert!(store.get("data/x", MUCH).now_or_never().is_none());
+    assert!(store.get("data/x", MUCH).now_or_never().is_some());
 }
 
 #[tokio::test]

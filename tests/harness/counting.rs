@@ -53,9 +53,9 @@ impl ObjectStore for CountingStore {
         self.inner.stat(key)
     }
 
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>> {
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
         self.count(Call::Get(key.into()));
-        self.inner.get(key)
+        self.inner.get(key, limit)
     }
 
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {

@@ -164,10 +164,10 @@ impl ObjectStore for FaultyStore {
         .boxed()
     }
 
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>> {
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
         async move {
             let damage = self.meet(key, false).await?;
-            let mut bytes = self.inner.get(key).await?;
+            let mut bytes = self.inner.get(key, limit).await?;
             bytes.truncate(size(bytes.len() as u64, &damage) as usize);
             Ok(damaged(bytes, 0, &damage))
         }

@@ -10,6 +10,8 @@ mod sample;
 
 use std::path::{Path, PathBuf};
 
+use tokio::runtime::Runtime;
+
 use super::exit::Code;
 use super::print;
 use crate::config::{self, Config, Typed};
@@ -83,6 +85,7 @@ impl Args {
             let says = format!("{dir}: a demo is mounted there; end it first, or check without DIR");
             return Err(Error::new(Kind::Usage, says));
         }
+        let _watching = end_when_interrupted(&place)?;
         place.prepare()?;
         let checked = mount(&place).and_then(|()| check::run(&place.mountpoint()));
         let ended = end(&place);
@@ -145,13 +148,28 @@ fn config(place: &Place) -> Result<Config> {
     })
 }
 
+/// Ends the demo and this process when the user interrupts, as long as the answer lives.
+fn end_when_interrupted(place: &Place) -> Result<Runtime> {
+    let runtime = daemon::runtime()?;
+    let place = Place { dir: place.dir.clone() };
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            // Detached, because the walk itself keeps it busy. Whoever interrupts waits for no report.
+            let _ = daemon::unmount(&place.mountpoint(), true);
+            let _ = place.remove();
+            std::process::exit(Code::Interrupted as i32);
+        }
+    });
+    Ok(runtime)
+}
+
 /// Unmounts and removes; says what stays because somebody else put it there.
 fn end(place: &Place) -> Result<()> {
     if place.is_mounted()? {
         daemon::unmount(&place.mountpoint(), false)?;
     }
     for kept in place.remove()? {
-        eprintln!("backupfs: kept {}: the demo did not make what is in it", kept.display());
+        eprintln!("backupfs: kept {}: not made by the demo, or holds what was not", kept.display());
     }
     Ok(())
 }

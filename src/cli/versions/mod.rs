@@ -88,7 +88,8 @@ impl Args {
             let text: Vec<String> = reports.iter().map(|report| report.text(&to_mount)).collect();
             print::stdout(text.join("\n").as_bytes())?;
         }
-        Ok(if found { code } else { Code::Failed })
+        let complete = reports.iter().all(Report::complete);
+        Ok(if found && complete { code } else { Code::Failed })
     }
 
     /// The backups to look in, by the rule in the help.

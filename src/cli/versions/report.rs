@@ -64,6 +64,11 @@ impl Report {
         Report { set: name, set_base64, file, file_base64, versions, mounted: mountpoint.is_some() }
     }
 
+    /// Whether every date could be looked at.
+    pub fn complete(&self) -> bool {
+        self.versions.iter().all(|row| row.change != Change::Unknown)
+    }
+
     /// Whether any date holds the file.
     pub fn found(&self) -> bool {
         self.versions.iter().any(|row| row.r#type.is_some())
@@ -80,13 +85,13 @@ impl Report {
         let rows: Vec<Vec<String>> = self.versions.iter().map(Row::cells).collect();
         let shown = |text: &str| print::visible(text.as_bytes());
         let held = self.versions.iter().filter(|row| row.r#type.is_some()).count();
-        let mut text = format!(
-            "{} in {}: on {held} of {}\n\n",
-            shown(&self.file),
-            shown(&self.set),
-            print::count(rows.len(), "date")
-        );
-        text.push_str(&print::table(&columns, &rows));
+        let (file, set, dates) = (shown(&self.file), shown(&self.set), print::count(rows.len(), "date"));
+        let mut text = format!("{file} in {set}: on {held} of {dates}\n\n{}", print::table(&columns, &rows));
+        let errors = self.versions.iter().filter_map(|row| Some((&row.date, row.error.as_ref()?)));
+        for (i, (date, error)) in errors.enumerate() {
+            text.push_str(if i == 0 { "\n" } else { "" });
+            text.push_str(&format!("{}: {}\n", shown(date), shown(error)));
+        }
         let commands: Vec<&String> = self.versions.iter().filter_map(|row| row.restore.as_ref()).collect();
         if !commands.is_empty() {
             text.push_str("\nTo restore a version beside the original:\n");
@@ -109,7 +114,7 @@ impl Row {
             Change::Changed => "changed".to_owned(),
             Change::Absent => "not there".to_owned(),
             Change::Directory => "directory (not compared)".to_owned(),
-            Change::Unknown => print::visible(self.error.as_deref().unwrap_or("cannot be read").as_bytes()),
+            Change::Unknown => "cannot be read".to_owned(),
         };
         vec![
             print::visible(self.date.as_bytes()),
@@ -190,7 +195,8 @@ mod tests {
              D1       -  -                    not there\n\
              D2     703  {when}  first\n\
              D3     703  {when}  same\n\
-             D4       -  -                    pack ab\\n12\n\n\
+             D4       -  -                    cannot be read\n\n\
+             D4: pack ab\\n12\n\n\
              To restore a version beside the original:\n\
              {{mount}}  cp -a '/mnt/backups/laptop@+home+lab/D2/my thesis/a.tex' '/home/lab/my thesis/a.D2.tex'\n"
         );

@@ -53,14 +53,14 @@ impl FileMap {
         self.blobs.is_empty()
     }
 
-    /// The pieces that cover `bytes`, which end within the file, in order: the blob (`None` in a hole) and the bytes of
-    /// it that are asked for.
-    pub(super) fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = (Option<Id>, Range<usize>)> + '_ {
+    /// The pieces that cover `bytes`, which end within the file, in order.
+    pub(super) fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = Piece> + '_ {
         self.blobs_in(bytes.clone()).filter_map(move |at| {
             let (start, end) = (self.start(at), *self.ends.get(at)?);
             let from = usize::try_from(bytes.start.max(start) - start).ok()?;
             let to = usize::try_from(bytes.end.min(end) - start).ok()?;
-            (from < to).then(|| (self.blob(at), from..to))
+            let size = usize::try_from(end - start).ok()?;
+            (from < to).then(|| Piece { blob: self.blob(at), part: from..to, size })
         })
     }
 
@@ -102,6 +102,16 @@ impl FileMap {
     fn is_hole(&self, at: usize) -> bool {
         self.holes.get(at).copied().unwrap_or(false)
     }
+}
+
+/// A part of a file that lies in one blob or in one hole.
+pub(super) struct Piece {
+    /// The blob; `None` in a hole.
+    pub blob: Option<Id>,
+    /// The bytes of the blob that are asked for.
+    pub part: Range<usize>,
+    /// How long the whole blob is by the index that the map was made from.
+    pub size: usize,
 }
 
 /// Visits the size of each blob and whether it is all zero.
@@ -168,7 +178,7 @@ mod tests {
         assert_eq!(map.next_hole(first + 5), first + 5);
         assert_eq!(map.next_hole(first + 2 * piece), first + 2 * piece + 10);
         assert_eq!(map.next_data(size - 1), None);
-        assert_eq!(map.cover(0..size).filter(|(blob, _)| blob.is_none()).count(), 4);
+        assert_eq!(map.cover(0..size).filter(|piece| piece.blob.is_none()).count(), 4);
     }
 
     #[test]
@@ -206,8 +216,9 @@ mod tests {
             let (a, b) = (a.index(whole.len() + 1), b.index(whole.len() + 1));
             let asked = a.min(b)..a.max(b);
             let mut found = Vec::new();
-            for (blob, part) in map.cover(asked.start as u64..asked.end as u64) {
+            for Piece { blob, part, size } in map.cover(asked.start as u64..asked.end as u64) {
                 let number = ids.iter().position(|id| Some(*id) == blob).unwrap();
+                prop_assert_eq!(size, sizes[number]);
                 found.extend_from_slice(&blobs[number][part]);
             }
             prop_assert_eq!(&found, &whole[asked]);

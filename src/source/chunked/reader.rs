@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
+use super::filemap::Piece;
 use super::loader::Wanted;
 use super::shared::Stream;
 use super::{FileMap, Id, Loader, zeros};
@@ -91,9 +92,9 @@ impl Reader for ChunkReader {
         }
         let mut pieces = Vec::with_capacity(2);
         let mut blobs: Vec<Id> = Vec::new();
-        for (blob, part) in self.map.cover(offset..end) {
-            blobs.extend(blob);
-            pieces.push((blob.is_some(), part));
+        for piece in self.map.cover(offset..end) {
+            blobs.extend(piece.blob);
+            pieces.push(piece);
         }
         let wanted = self.loader.want(&blobs);
         self.read_ahead(&(offset..end));
@@ -130,22 +131,21 @@ impl Reader for ChunkReader {
 }
 
 /// The bytes of the pieces in a row: of one piece without a copy.
-fn assemble(pieces: &[(bool, Range<usize>)], blobs: Vec<Bytes>) -> Result<Bytes> {
+fn assemble(pieces: &[Piece], blobs: Vec<Bytes>) -> Result<Bytes> {
     let mut blobs = blobs.into_iter();
-    let mut piece = |(is_data, part): &(bool, Range<usize>)| {
-        if !*is_data {
-            return Ok(zeros::zeros(part.len()));
-        }
-        // The loader checked each blob's size against the index that the map was made from.
-        let blob = blobs.next().filter(|blob| part.end <= blob.len());
-        let blob =
-            blob.ok_or_else(|| Error::new(Kind::Internal, "a blob of another size than its index says"))?;
+    let mut piece = |Piece { blob, part, size }: &Piece| {
+        let Some(id) = blob else { return Ok(zeros::zeros(part.len())) };
+        // Two places of a blob may tell different sizes: then the file has none that could be believed.
+        let lied = || {
+            Error::new(Kind::Corrupt, format!("data blob {id}: the index says both {size} bytes and others"))
+        };
+        let blob = blobs.next().filter(|blob| blob.len() == *size).ok_or_else(lied)?;
         Ok(blob.slice(part.clone()))
     };
     if let [only] = pieces {
         return piece(only);
     }
-    let mut whole = BytesMut::with_capacity(pieces.iter().map(|(_, part)| part.len()).sum());
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(|piece| piece.part.len()).sum());
     for part in pieces {
         whole.extend_from_slice(&piece(part)?);
     }

@@ -63,7 +63,7 @@ impl Shared {
     }
 
     /// Waits until `bytes` more may be under way. More than all there is counts as all there is: then it is alone.
-    pub(super) async fn room_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+    pub async fn room_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.in_flight_units);
         self.in_flight.acquire_many(units).await.ok()
     }

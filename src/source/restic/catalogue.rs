@@ -168,6 +168,7 @@ impl Catalogue {
         read: fn(&MasterKey, &Id, &[u8]) -> Result<T>,
     ) -> Fetched<T> {
         let one = |file: Listed| async move {
+            let _room = self.shared.room_for(file.size).await;
             let stored = match self.layout.get(kind, &file.id).await {
                 Ok(stored) => stored,
                 Err(error) => return (file, Err(error)),

@@ -107,7 +107,9 @@ fn identity(place: &Place, entry: &NodeRef<'_>) -> Identity {
         return Identity::Path;
     }
     match entry.device_inode() {
-        Some((device, inode)) if entry.links() > 1 => Identity::Key(place.view.link_key(device, inode)),
+        Some((device, inode)) if entry.links() > 1 => {
+            Identity::Key(place.view.link_key(device, inode, entry.digest()))
+        }
         _ => Identity::Key(place.file_key(entry.name(), entry.digest())),
     }
 }

@@ -18,12 +18,26 @@ use crate::store::ObjectStore;
 /// A listing, or the fetch of one small file, that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A `config` has some hundred bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
+
 /// The files that are named by the hash of what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
     Key,
     Snapshot,
     Index,
+}
+
+impl FileKind {
+    /// No writer makes larger ones; such a file is refused before it is read.
+    fn largest(self) -> u64 {
+        match self {
+            FileKind::Key => 1 << 20,
+            FileKind::Snapshot => 32 << 20,
+            FileKind::Index => 256 << 20,
+        }
+    }
 }
 
 impl fmt::Display for FileKind {
@@ -89,11 +103,11 @@ impl Layout {
     pub(super) async fn get(&self, kind: FileKind, id: &Id) -> Result<Bytes> {
         let key = format!("{}{id}", self.folder(kind));
         if let Some(hot) = &self.hot
-            && let Ok(stored) = in_time(&key, hot.get(&key)).await
+            && let Ok(stored) = in_time(&key, hot.get(&key, kind.largest())).await
         {
             return Ok(stored);
         }
-        in_time(&key, self.store.get(&key)).await
+        in_time(&key, self.store.get(&key, kind.largest())).await
     }
 
     /// Exactly `length` bytes of a pack. Takes as long as the store does.
@@ -129,7 +143,7 @@ impl Layout {
 
 /// The stored `config` of a store. `NotFound` says in words what may be wrong.
 pub(super) async fn config(store: &dyn ObjectStore) -> Result<Bytes> {
-    in_time("config", store.get("config")).await.map_err(|error| match error.kind() {
+    in_time("config", store.get("config", LARGEST_CONFIG)).await.map_err(|error| match error.kind() {
         Kind::NotFound => Error::new(
             Kind::NotFound,
             format!(

@@ -48,9 +48,11 @@ impl View {
         Arc::new(View { repository, snapshot, path, links })
     }
 
-    /// What hard links to one inode share: the recorded device and inode, in this view only.
-    pub(super) fn link_key(&self, device: u64, inode: u64) -> u128 {
-        hash(&[b"link", &self.links.to_le_bytes(), &device.to_le_bytes(), &inode.to_le_bytes()])
+    /// What hard links to one inode share: the recorded device and inode, in this view only, and everything else that
+    /// is recorded but the name: links that were saved differently must not share pages.
+    pub(super) fn link_key(&self, device: u64, inode: u64, digest: u128) -> u128 {
+        let place = [device.to_le_bytes(), inode.to_le_bytes()].concat();
+        hash(&[b"link", &self.links.to_le_bytes(), &place, &digest.to_le_bytes()])
     }
 }
 

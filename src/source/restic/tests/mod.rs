@@ -93,10 +93,10 @@ impl ObjectStore for Watched {
         })
     }
 
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes>> {
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
         Box::pin(async move {
             self.ask(key)?;
-            self.inner.get(key).await
+            self.inner.get(key, limit).await
         })
     }
 

@@ -23,9 +23,11 @@ impl Tree {
                     let name = String::from_utf8_lossy(name(&arenas, record)).into_owned();
                     flaw(Flaw { name, reason: "left out: a later entry has the same name".into() });
                 }
+                let mut stays = superseded.iter().map(|gone| u32::from(!gone));
+                let (mut passed, mut staying) = (0, 0);
                 for at in &mut splice_at {
-                    let gone = superseded.iter().take(*at as usize).filter(|gone| **gone).count();
-                    *at = at.saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX));
+                    staying += stays.by_ref().take((*at - passed) as usize).sum::<u32>();
+                    passed = std::mem::replace(at, staying);
                 }
                 let mut gone = superseded.iter();
                 records.retain(|_| gone.next() != Some(&true));

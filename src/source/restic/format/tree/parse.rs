@@ -31,7 +31,7 @@ impl Tree {
             return Err(Error::new(Kind::Unsupported, format!("a tree of {} bytes", json.len())));
         }
         // Go reads a malformed byte as U+FFFD, so such a tree is readable to restic.
-        let text = String::from_utf8_lossy(json);
+        let text = std::str::from_utf8(json).map_or_else(|_| String::from_utf8_lossy(json), Cow::Borrowed);
         let mut parser = Parser { records: Vec::new(), arenas: Arenas::default(), splices: Vec::new(), flaw };
         let mut input = serde_json::Deserializer::from_str(&text);
         let parsed = input.deserialize_map(TreeVisitor(&mut parser)).and_then(|()| input.end());
@@ -123,7 +123,7 @@ struct Raw<'a> {
     inode: Option<u64>,
     device_id: Option<u64>,
     size: Option<u64>,
-    links: Option<u32>,
+    links: Option<u64>,
     #[serde(borrow)]
     linktarget: Option<Text<'a>>,
     #[serde(borrow)]
@@ -175,20 +175,20 @@ impl Parser<'_> {
         check_name(&name)?;
         let (at, count) = self.place(raw, kind)?;
         let (xattrs, access_acl_lost) = self.xattrs(raw)?;
-        let mtime = parse_time(raw.mtime.as_ref())?.unwrap_or_default();
-        let atime = parse_time(raw.atime.as_ref())?.unwrap_or(mtime);
-        let ctime = parse_time(raw.ctime.as_ref())?.unwrap_or(mtime);
+        let mtime = self.time(raw.mtime.as_ref(), raw).unwrap_or_default();
+        let atime = self.time(raw.atime.as_ref(), raw).unwrap_or(mtime);
+        let ctime = self.time(raw.ctime.as_ref(), raw).unwrap_or(mtime);
         let perm = perm(raw, kind);
         let mut record = Record {
             digest: [0; 2],
             inode: raw.inode.unwrap_or(0),
-            size: raw.size.unwrap_or(0),
+            size: raw.size.unwrap_or(0).min(i64::MAX as u64),
             secs: [mtime.secs, atime.secs, ctime.secs],
             nanos: [mtime.nanos, atime.nanos, ctime.nanos],
             name: self.arenas.push_bytes(&name).map_err(too_much)?,
             uid: raw.uid.unwrap_or(0),
             gid: raw.gid.unwrap_or(0),
-            links: raw.links.unwrap_or(1).max(1),
+            links: u32::try_from(raw.links.unwrap_or(1).max(1)).unwrap_or(u32::MAX),
             at,
             count,
             xattrs,
@@ -197,9 +197,6 @@ impl Parser<'_> {
             name_len: u8::try_from(name.len()).map_err(|_| "its name is longer than 255 bytes")?,
             kind,
         };
-        if i64::try_from(record.size).is_err() {
-            return Err(format!("its size is {}", record.size).into());
-        }
         record.digest = record.digest_of(&self.arenas);
         self.records.push(record);
         Ok(())
@@ -255,6 +252,12 @@ impl Parser<'_> {
         Ok((at, attributes.access_acl_lost))
     }
 
+    /// A recorded time. One that cannot be read costs itself, not the content that it stands beside.
+    fn time(&mut self, text: Option<&Text>, raw: &Raw) -> Option<Time> {
+        let parsed = time::parse(&text?.0);
+        parsed.map_err(|error| self.report(raw.name.as_ref(), &error.to_string())).ok().map(|(time, _)| time)
+    }
+
     /// Passes on a flaw. Both texts may come from the repository and be of any length.
     fn report(&mut self, name: Option<&Text>, reason: &str) {
         let short = |text: &str| text.chars().take(300).collect();
@@ -304,11 +307,6 @@ fn perm(raw: &Raw, kind: FileType) -> u16 {
         (None, Some(_)) => 0,
         (None, None) => mode::default_perm(kind),
     }
-}
-
-fn parse_time(text: Option<&Text>) -> Result<Option<Time>, Reason> {
-    let parsed = text.map(|text| time::parse(&text.0)).transpose();
-    Ok(parsed.map_err(|e| e.to_string())?.map(|(time, _)| time))
 }
 
 fn target<'a>(raw: &'a Raw) -> Result<Cow<'a, [u8]>, Reason> {
@@ -487,16 +485,14 @@ mod tests {
     #[test]
     fn a_malformed_field_costs_its_entry() {
         for (field, values) in [
-            ("size", vec![json!(1u64 << 63), json!(-1), json!(1.5), json!("3")]),
+            ("size", vec![json!(-1), json!(1.5), json!("3")]),
             ("mode", vec![json!(1u64 << 32), json!(-1), json!("0644")]),
             ("uid", vec![json!(1u64 << 32), json!(-1)]),
             ("gid", vec![json!(1u64 << 32), json!(0.5)]),
-            ("links", vec![json!(1u64 << 63), json!(-1)]),
+            ("links", vec![json!(-1)]),
             ("inode", vec![json!(-1), json!(1e300)]),
             ("device_id", vec![json!(-1), json!({})]),
-            ("mtime", vec![json!("yesterday"), json!(""), json!(5), json!("2024-02-30T00:00:00Z")]),
-            ("atime", vec![json!("2024-01-16T03:00:00")]),
-            ("ctime", vec![json!("10000-01-01T00:00:00Z")]),
+            ("mtime", vec![json!(5)]),
             ("content", vec![json!(["ab"]), json!([null]), json!({}), json!([hex(0xab).to_uppercase()])]),
             ("name", vec![json!(5), json!([])]),
             ("type", vec![json!(null), json!(1)]),
@@ -523,6 +519,26 @@ mod tests {
         ] {
             left_out(json);
         }
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_costs_that_time() {
+        for time in ["yesterday", "", "2024-02-30T00:00:00Z", "2024-01-16T03:00:00", "10000-01-01T00:00:00Z"]
+        {
+            let (tree, flaws) = read(&json!([node(json!({"mtime": time, "ctime": time}))]));
+            let node = tree.entry(0).unwrap();
+            assert_eq!((node.mtime(), node.ctime()), (Time::default(), Time::default()), "{time}");
+            assert_eq!(node.atime(), Time { secs: 1_705_460_400, nanos: 0 });
+            assert_eq!(flaws.len(), 2, "{flaws:?}");
+            assert!(flaws[0].reason.contains("not a time"), "{flaws:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_what_can_be_shown_are_cut() {
+        only(json!({"size": u64::MAX, "links": u64::MAX}), |node| {
+            assert_eq!((node.recorded_size(), node.links()), (i64::MAX as u64, u32::MAX));
+        });
     }
 
     #[test]

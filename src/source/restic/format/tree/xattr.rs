@@ -60,14 +60,14 @@ impl<'a> Attributes<'a> {
         let name = raw.name.0;
         let value = STANDARD.decode(raw.value.as_ref().map_or("", |value| &value.0));
         let is_acl = [acl::ACCESS, acl::DEFAULT].contains(&name.as_bytes());
-        let reason = match &value {
+        let reason = match value {
             _ if name.is_empty() || name.contains('\0') => "not a name",
             _ if name.len() > MAX_NAME => "its name is longer than 255 bytes",
             Err(_) => "malformed base64",
             Ok(value) if value.len() > MAX_VALUE => "its value is longer than 64 KiB",
-            Ok(value) if is_acl && !acl::is_valid(value) => "malformed ACL",
+            Ok(value) if is_acl && !acl::is_valid(&value) => "malformed ACL",
             Ok(value) => {
-                self.list.push((name, value.clone()));
+                self.list.push((name, value));
                 return;
             }
         };

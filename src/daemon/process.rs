@@ -16,6 +16,19 @@ pub fn keep_secrets() -> Result<()> {
     rustix::process::setrlimit(Resource::Core, nothing).map_err(failed)
 }
 
+/// Keeps what the allocator holds near what is in use. Blobs of a megabyte come and go on several threads: left alone,
+/// glibc gives each thread an arena, and the holes in them add up to more than all caches (314 MiB against 89 after
+/// reading 512 MiB). Smaller thresholds cost processor time, for pages that are given back and taken again.
+pub fn bound_allocator() {
+    const LARGE: libc::c_int = 4 << 20;
+    for (parameter, value) in
+        [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, 2 * LARGE)]
+    {
+        // SAFETY: sets a number inside the allocator; refused, it stays as it was.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
 /// Calls this process `backupfs`: executed through `/proc/self/exe` it would be called `exe`.
 pub fn take_name() {
     // A cosmetic failure is no reason to end.

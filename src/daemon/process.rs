@@ -1,4 +1,4 @@
-//! What a process does to itself: no core dumps, a name, leaving the terminal.
+//! What a process does to itself: no core dumps, a name, few heaps, leaving the terminal.
 
 use std::os::fd::OwnedFd;
 

@@ -28,6 +28,18 @@ pub fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
 }
 
+/// Lets all threads share one heap.
+///
+/// glibc gives every thread its own. Blobs are made by one thread and freed by another, so that each heap keeps room
+/// for what the others hold: a third more memory, and more page faults than the lock of one heap costs.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain numbers go in; called before the process has a second thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// Leaves the session, the directory and the stdio of whoever started this process.
 pub fn leave() -> Result<()> {
     let failed =

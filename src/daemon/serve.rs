@@ -21,6 +21,7 @@ use crate::observe::logging::{self, LogTarget};
 pub fn serve_handed_over() -> Result<()> {
     process::close_inherited();
     process::take_name();
+    process::share_heap();
     process::keep_secrets()?;
     let mut line = take_stdin()?;
     let orders = Orders::receive(&mut line)?;

@@ -79,6 +79,11 @@ where
         }
     }
 
+    /// Lets go of a value.
+    pub fn forget(&self, key: &K) {
+        self.cache.invalidate(key);
+    }
+
     /// Lets go of the values beside the cache that nobody used for `idle`.
     pub fn drop_idle(&self, idle: Duration) {
         let mut oversize = self.oversize.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,6 +105,8 @@ mod tests {
         }
         assert_eq!(cache.get(&99), Some(198));
         assert_eq!(cache.get(&0), None);
+        cache.forget(&99);
+        assert_eq!(cache.get(&99), None);
     }
 
     #[test]

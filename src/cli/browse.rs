@@ -75,8 +75,9 @@ impl Browser {
                 Content::Symlink(target) if follow || !ahead.is_empty() => {
                     links += 1;
                     if target.starts_with(b"/") || links > MAX_LINKS {
+                        let why = if links > MAX_LINKS { "one of too many" } else { "out of the backup" };
                         let (name, target) = (print::visible(&name), print::visible(target));
-                        let message = format!("{name} is a link to {target}, which leads out of the backup");
+                        let message = format!("{name} is a link to {target}, {why}");
                         return Err(Error::new(Kind::Invalid, message));
                     }
                     ahead.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
@@ -122,4 +123,81 @@ impl Browser {
 /// The names of a path; slashes at its ends and between names count once.
 pub fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::FileType;
+
+    fn browser() -> Browser {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/restic-v2");
+        Browser::open(&Repositories {
+            repo: vec![format!("{fixture}/repo").into()],
+            password_file: Some(format!("{fixture}/password").into()),
+            ..Repositories::default()
+        })
+        .unwrap()
+    }
+
+    fn kind(browser: &Browser, path: &str, follow: bool) -> Option<FileType> {
+        browser.find(&components(path.as_bytes()), follow).unwrap().map(|node| node.meta.kind)
+    }
+
+    #[test]
+    fn paths_lead_through_links_and_back_up() {
+        let browser = browser();
+        for (path, follow, found) in [
+            ("", true, Some(FileType::Dir)),
+            ("../..", true, Some(FileType::Dir)),
+            ("alpha@+srv+data/latest", false, Some(FileType::Symlink)),
+            ("alpha@+srv+data/latest", true, Some(FileType::Dir)),
+            ("alpha@+srv+data/latest/special/null", true, Some(FileType::Char)),
+            ("alpha@+srv+data/latest/../20240115_030000/./special/fifo", true, Some(FileType::Fifo)),
+            ("alpha@+srv+data/latest/special/null/x", true, None),
+            ("alpha@+srv+data/latest/absent", true, None),
+            ("absent/../alpha@+srv+data", true, None),
+        ] {
+            assert_eq!(kind(&browser, path, follow), found, "{path}");
+        }
+    }
+
+    #[test]
+    fn listing_and_lookup_agree() {
+        let browser = browser();
+        let Some(Node { content: Content::Dir(dir), .. }) =
+            browser.find(&components(b"alpha@+srv+data/latest/names"), true).unwrap()
+        else {
+            panic!("not a directory")
+        };
+        let names = browser.names(&dir).unwrap();
+        let children = browser.children(&dir).unwrap();
+        assert!(names.len() > 10);
+        assert_eq!(children.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
+        for (name, node) in children {
+            let looked_up = browser.wait(dir.lookup(&name)).unwrap().unwrap();
+            assert_eq!(node.unwrap().meta, looked_up.meta);
+        }
+    }
+
+    #[test]
+    fn a_link_out_of_the_backup_is_not_followed() {
+        let browser = browser();
+        let Some(Node { content: Content::Dir(links), .. }) =
+            browser.find(&components(b"alpha@+srv+data/latest/links"), true).unwrap()
+        else {
+            panic!("not a directory")
+        };
+        let mut outward = 0;
+        for (name, node) in browser.children(&links).unwrap() {
+            if matches!(node.unwrap().content, Content::Symlink(target) if target.starts_with(b"/")) {
+                outward += 1;
+                let mut path = components(b"alpha@+srv+data/latest/links");
+                path.push(name);
+                let error = browser.find(&path, true).err().unwrap();
+                assert_eq!(error.kind(), Kind::Invalid, "{error}");
+            }
+        }
+        assert!(outward > 0);
+    }
 }

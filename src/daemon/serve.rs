@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -17,16 +18,20 @@ use crate::error::{Error, Kind, Result};
 use crate::fuse;
 use crate::observe::logging::{self, LogTarget};
 
+/// The exit code of a mount that failed, as mount(8) has it.
+const FAILED: i32 = 32;
+
 /// Serves the mount whose orders come on stdin, until it is gone.
 pub fn serve_handed_over() -> Result<()> {
     process::close_inherited();
     process::take_name();
-    process::share_heap();
+    process::share_heaps();
     process::keep_secrets()?;
     let mut line = take_stdin()?;
     let orders = Orders::receive(&mut line)?;
     let life = Arc::new(Life::new(orders.mountpoint.clone()));
     if orders.foreground {
+        give_up_after(orders.config.mount.mount_timeout, life.clone());
         start_log(&orders)?;
         return serve(&orders, &life, |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
@@ -88,6 +93,18 @@ fn watch(mut line: File, life: Arc<Life>) {
     });
 }
 
+/// Ends this process when the tree is not ready in time. In the background whoever waits for the answer does that.
+fn give_up_after(patience: Duration, life: Arc<Life>) {
+    std::thread::spawn(move || {
+        std::thread::sleep(patience);
+        if !life.is_ready() {
+            eprintln!("backupfs: not mounted: not ready within {} s (mount-timeout)", patience.as_secs());
+            life.end();
+            std::process::exit(FAILED);
+        }
+    });
+}
+
 /// Opens, mounts, serves. `ready` is called with what is worth telling once the tree can be walked.
 fn serve(orders: &Orders, life: &Arc<Life>, ready: impl FnOnce(Vec<String>) -> Result<()>) -> Result<()> {
     let runtime = runtime()?;
@@ -121,7 +138,7 @@ fn serve_on(
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();
-    signals::refresh_on(hangups, namespace);
+    signals::refresh_on(hangups, namespace, life.clone(), orders.foreground);
     ready(tree.failed.iter().map(|error| format!("cannot be opened now: {error}")).collect())?;
     let ended = session.wait();
     refreshing.abort();

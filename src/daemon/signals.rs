@@ -1,4 +1,4 @@
-//! What signals do to a mount: SIGTERM and SIGINT end it, SIGHUP looks for new snapshots.
+//! What signals do to a mount: SIGTERM, SIGINT and the loss of the terminal end it, SIGHUP looks for new snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,22 +28,35 @@ pub fn watch(runtime: &Runtime, life: Arc<Life>) -> Result<Signal> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        // Unmounting may wait for fusermount3.
-        if let Ok(Stage::Opening) = tokio::task::spawn_blocking(move || life.end()).await {
-            std::process::exit(INTERRUPTED);
-        }
-        // The process ends by itself when the last open file is closed; those that stay open lose it now.
-        tokio::time::sleep(DRAIN).await;
-        std::process::exit(0);
+        end(life).await;
     });
     Ok(hangup)
 }
 
-/// Refreshes `namespace` at each hangup, on the current runtime.
-pub fn refresh_on(mut hangups: Signal, namespace: Arc<Namespace>) {
+async fn end(life: Arc<Life>) {
+    // Unmounting may wait for fusermount3.
+    if let Ok(Stage::Opening) = tokio::task::spawn_blocking(move || life.end()).await {
+        std::process::exit(INTERRUPTED);
+    }
+    // The process ends by itself when the last open file is closed; those that stay open lose it now.
+    tokio::time::sleep(DRAIN).await;
+    std::process::exit(0);
+}
+
+/// Refreshes `namespace` at each hangup, on the current runtime. A process in the `foreground` whose terminal was closed
+/// ends instead: nobody could interrupt it any more.
+pub fn refresh_on(mut hangups: Signal, namespace: Arc<Namespace>, life: Arc<Life>, foreground: bool) {
+    let had_terminal = foreground && has_terminal();
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            if had_terminal && !has_terminal() {
+                return end(life).await;
+            }
             namespace.refresh().await;
         }
     });
+}
+
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }

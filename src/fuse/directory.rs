@@ -15,7 +15,7 @@ use crate::tree::{Content, Dir, Entry, Listing, Node, Step, Validity};
 
 const DOTS: u64 = 2;
 /// Listings pinned by half-read directories at a time.
-const PINNED: usize = 16;
+const PINNED: usize = 4;
 
 /// A directory that somebody has open.
 pub(super) struct OpenDir {

@@ -254,7 +254,7 @@ impl fuser::Filesystem for Filesystem {
         }
         let (rules, name) = (self.state.rules.clone(), name.as_bytes().to_vec());
         let work = || match known {
-            Ok(known) => known.node().then(move |node| rules.get(&node, &name)),
+            Ok(known) => known.ask(move |node| rules.get(&node, &name)),
             Err(error) => Step::err(error),
         };
         self.desk.answer(self.metadata("getxattr", ino), reply, work, move |reply, value| match value {
@@ -271,7 +271,7 @@ impl fuser::Filesystem for Filesystem {
         self.desk.answer(
             self.metadata("listxattr", ino),
             reply,
-            || self.state.node(ino.0).then(move |node| rules.list(&node, privileged)),
+            || self.state.ask(ino.0, move |node| rules.list(&node, privileged)),
             move |reply, list| send_attribute(reply, &list, size),
         );
     }
@@ -285,9 +285,9 @@ impl fuser::Filesystem for Filesystem {
         self.desk.answer(
             self.metadata("access", ino),
             reply,
-            || self.state.node(ino.0),
-            |reply, node| {
-                let runs = node.meta.kind == FileType::Dir || node.meta.perm & 0o111 != 0;
+            || self.state.ask(ino.0, |node| Step::ok(node.meta)),
+            |reply, meta| {
+                let runs = meta.kind == FileType::Dir || meta.perm & 0o111 != 0;
                 if runs { reply.ok() } else { reply.error(Errno::EACCES) }
             },
         );

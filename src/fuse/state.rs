@@ -97,21 +97,23 @@ impl State {
     /// The attributes of `ino` and how long they may be kept.
     pub fn attributes(&self, ino: u64) -> Step<(FileAttr, Duration)> {
         let rules = self.rules.clone();
-        self.node(ino).then(move |node| {
-            let meta = rules.meta(&node);
-            meta.map(move |meta| Ok((attr::shown(&meta, ino, &rules.owners)?, attr::ttl(meta.validity))))
+        self.ask(ino, move |node| {
+            let owners = rules.owners.clone();
+            rules
+                .meta(&node)
+                .map(move |meta| Ok((attr::shown(&meta, ino, &owners)?, attr::ttl(meta.validity))))
         })
     }
 
     /// The target of the symbolic link `ino`.
     pub fn target(&self, ino: u64) -> Step<Bytes> {
-        self.node(ino).map(|node| match node.content {
-            Content::Symlink(target) if target.len() <= LINK_LIMIT => Ok(target),
+        self.ask(ino, |node| match node.content {
+            Content::Symlink(target) if target.len() <= LINK_LIMIT => Step::ok(target),
             Content::Symlink(target) => {
                 let message = format!("a target of {} bytes cannot be shown", target.len());
-                Err(Error::new(Kind::Corrupt, message))
+                Step::err(Error::new(Kind::Corrupt, message))
             }
-            _ => Err(Error::new(Kind::Invalid, "not a symbolic link")),
+            _ => Step::err(Error::new(Kind::Invalid, "not a symbolic link")),
         })
     }
 
@@ -133,7 +135,7 @@ impl State {
 
     /// Opens the file `ino`.
     pub fn open_file(&self, ino: u64) -> Step<Arc<OpenFile>> {
-        self.node(ino).then(|node| OpenFile::open(&node))
+        self.ask(ino, |node| OpenFile::open(&node))
     }
 
     /// The file that a read is about: by its handle, or by its inode where opens have none.
@@ -184,10 +186,14 @@ impl State {
         Some(Child { identity, place, attr, attr_ttl: attr::ttl(meta.validity).min(dir.ttl) })
     }
 
-    /// The node of `ino`.
-    pub fn node(&self, ino: u64) -> Step<Node> {
+    /// Asks the node of `ino`.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        ino: u64,
+        question: impl Fn(Node) -> Step<T> + Clone + Send + 'static,
+    ) -> Step<T> {
         match self.known(ino) {
-            Ok(known) => known.node(),
+            Ok(known) => known.ask(question),
             Err(error) => Step::err(error),
         }
     }

@@ -42,7 +42,6 @@ pub(super) struct Contribution {
 // A date before it has its names.
 struct Found<'a> {
     first: &'a Placed,
-    key: (Time, &'a str, &'a str),
     copies: Vec<Copy>,
 }
 
@@ -85,7 +84,7 @@ impl Book {
         let cookie = FIRST + u64::try_from(self.sets.len()).unwrap_or(u64::MAX - FIRST);
         let new = || SetBook { cookie, changed: None, names: HashMap::new() };
         let book = self.sets.entry(name.clone()).or_insert_with(new);
-        found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        found.sort_unstable_by(|one, other| one.order(members).cmp(&other.order(members)));
         let dates = book.name(&found, members);
         let listed = |dates: &[Date]| dates.iter().map(|d| (d.id, d.listed.clone())).collect::<Vec<_>>();
         let before = old.and_then(|old| old.set(&name)).map_or(&[][..], |set| &set.dates);
@@ -186,7 +185,7 @@ impl<'a> Shorts<'a> {
     /// and where ids do not tell (two paths of a snapshot in one set), what it holds.
     fn pick(&self, date: &Found<'a>, members: &[Contribution]) -> String {
         let key = |short: &str| (&*date.first.plain, short.to_owned());
-        let (first, own) = (date.first_short(members), id8(date.key.2));
+        let (first, own) = (date.first_short(members), id8(date.own_id(members)));
         let mine = |short: &str| self.owners.get(&key(short)).map(|owner| *owner == Some(date.first.date));
         let only = self.firsts.get(&key(&first)).is_none_or(|n| *n == 1);
         match (mine(&first), mine(&own)) {
@@ -220,8 +219,7 @@ fn gather(members: &[Contribution]) -> Vec<(Arc<[u8]>, Vec<Found<'_>>)> {
                 }
                 Entry::Vacant(new) => {
                     new.insert(found.len());
-                    let key = (placed.instant, &*contribution.repository, id_of(copy, members));
-                    found.push(Found { first: placed, key, copies: vec![copy] });
+                    found.push(Found { first: placed, copies: vec![copy] });
                 }
             }
         }
@@ -229,21 +227,37 @@ fn gather(members: &[Contribution]) -> Vec<(Arc<[u8]>, Vec<Found<'_>>)> {
     sets.into_iter().map(|(name, set)| (name.clone(), set.found)).collect()
 }
 
-impl<'a> Found<'a> {
-    /// The short form of the id that it was first written under.
-    fn first_short(&self, members: &[Contribution]) -> String {
-        let copy = self.copies.first().and_then(|copy| snapshot(*copy, members));
-        copy.map_or_else(String::new, |s| id8(s.original.as_ref().unwrap_or(&s.id)))
+impl Found<'_> {
+    /// The snapshot that it is read from first.
+    fn snapshot<'m>(&self, members: &'m [Contribution]) -> Option<&'m Snapshot> {
+        self.copies.first().and_then(|copy| snapshot(*copy, members))
     }
 
-    /// Adds a copy; those of one member are ordered by snapshot id, and the first of all gives the date its id.
-    fn add(&mut self, copy: Copy, members: &'a [Contribution]) {
+    fn own_id<'m>(&self, members: &'m [Contribution]) -> &'m str {
+        self.snapshot(members).map_or("", |snapshot| &snapshot.id)
+    }
+
+    /// The id that it was first written under, which copies share.
+    fn first_id<'m>(&self, members: &'m [Contribution]) -> &'m str {
+        self.snapshot(members).map_or("", |snapshot| snapshot.original.as_ref().unwrap_or(&snapshot.id))
+    }
+
+    fn first_short(&self, members: &[Contribution]) -> String {
+        id8(self.first_id(members))
+    }
+
+    /// By instant, then repository id, then snapshot id: the first one, so that the order is that of the copies too.
+    fn order<'m>(&self, members: &'m [Contribution]) -> (Time, &'m str, &'m str, &'m str) {
+        let repository = self.copies.first().and_then(|copy| members.get(at(copy.member)));
+        let repository = repository.map_or("", |member| &member.repository);
+        (self.first.instant, repository, self.first_id(members), self.own_id(members))
+    }
+
+    /// Adds a copy; those of one member are ordered by snapshot id.
+    fn add(&mut self, copy: Copy, members: &[Contribution]) {
         let place = |copy: &Copy| (copy.member, id_of(*copy, members), copy.path);
         if let Err(at) = self.copies.binary_search_by(|known| place(known).cmp(&place(&copy))) {
             self.copies.insert(at, copy);
-            if at == 0 {
-                self.key.2 = id_of(copy, members);
-            }
         }
     }
 }

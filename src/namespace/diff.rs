@@ -45,6 +45,27 @@ pub(super) fn changes(old: &State, new: &State) -> Vec<Change> {
     out
 }
 
+/// Every date that was read from `member` and can be read elsewhere: what is known of it leads to a source that does
+/// not answer now.
+pub(super) fn read_elsewhere(state: &State, member: u32) -> Vec<Change> {
+    let lost =
+        |date: &&Date| date.copies.len() > 1 && date.copies.first().is_some_and(|c| c.member == member);
+    let (mut out, mut current) = (Vec::new(), Vec::new());
+    for set in &state.sets {
+        let names: Vec<_> = set.dates.iter().filter(lost).flat_map(|date| all_names(state, date)).collect();
+        if set.newest().as_ref().is_some_and(lost) {
+            current.push(set.name.to_vec());
+        }
+        if !names.is_empty() {
+            out.push(Change { dir: vec![set.name.to_vec()], names });
+        }
+    }
+    if !current.is_empty() {
+        out.push(Change { dir: vec![CURRENT.to_vec()], names: current });
+    }
+    out
+}
+
 fn set_changes((old, was): (&State, Option<&Set>), (new, is): (&State, Option<&Set>)) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     let mut before: HashMap<u128, &Date> = dates_of(was).iter().map(|date| (date.id, date)).collect();
@@ -94,6 +115,7 @@ fn newest<'a>(state: &'a State, set: Option<&Set>) -> Option<(u128, Option<(u32,
 
 #[cfg(test)]
 mod tests {
+    use crate::error::{Error, Kind};
     use crate::namespace::fake::{self, Describe, FakeSource};
     use crate::namespace::testbed::Bed;
     use crate::tree::Snapshot;
@@ -169,5 +191,25 @@ mod tests {
         assert!(told.iter().any(|line| line.starts_with("/h@+a: 20260301_030000 ")), "{told:?}");
         assert_eq!(bed.at("h@+a/20260301_030000").meta.identity, identity, "the same place, the same data");
         assert_eq!(bed.id("h@+a/20260301_030000"), "bb".repeat(32));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn when_a_source_goes_down_dates_with_other_copies_are_looked_up_again() {
+        let (one, two) = (taken("aa", "2026-03-01T03:00:00Z"), taken("bb", "2026-03-02T03:00:00Z"));
+        let copy = fake::snapshot("cc").copy_of(&two);
+        let (first, second) = (FakeSource::with("a", vec![one, two]), FakeSource::with("b", vec![copy]));
+        let bed = Bed::new(&[&first, &second]);
+        let down = || Some(Error::new(Kind::Unavailable, "away"));
+        second.down(down());
+        bed.ns.refresh().await;
+        assert!(bed.told().is_empty(), "nothing was read from it");
+        second.down(None);
+        first.down(down());
+        bed.ns.refresh().await;
+        let [current, set] = &bed.told()[..] else { panic!("two directories") };
+        assert_eq!(current, "/current: h@+a");
+        assert!(set.starts_with("/h@+a: 20260302_030000 ") && !set.contains("20260301"), "{set}");
+        assert_eq!(bed.id("h@+a/20260302_030000"), "cc".repeat(32));
+        bed.ns.refresh().await;
+        assert!(bed.told().is_empty(), "told once");
     }
 }

@@ -52,16 +52,13 @@ pub(super) fn as_strict(one: &Ancestor, other: &Ancestor) -> bool {
 }
 
 /// Of directories above each other the one that nobody may pass who may not pass all; of several such the one that
-/// more may read. Only root where there is no such one, everyone where there are no directories. Who may not search it
+/// more may read, then the one that fewer may write. Only root where there is no such one, everyone where there are no directories. Who may not search it
 /// may not list what is shown in its place either.
 pub(super) fn strictest(above: &[Ancestor]) -> Ancestor {
     let strict = above.iter().filter(|one| above.iter().all(|other| as_strict(one, other)));
-    let readers = |one: &&Ancestor| (one.perm & 0o444).count_ones();
-    let most = strict.fold(None, |best: Option<&Ancestor>, one| match best {
-        Some(known) if readers(&known) >= readers(&one) => best,
-        _ => Some(one),
-    });
-    match (most, above) {
+    let rank = |one: &Ancestor| ((one.perm & 0o444).count_ones(), (!one.perm & 0o222).count_ones());
+    let best = strict.reduce(|best, one| if rank(one) > rank(best) { one } else { best });
+    match (best, above) {
         (Some(one), _) => Ancestor { perm: one.perm & !(!one.perm << 2 & 0o444), ..*one },
         (None, []) => OPEN,
         (None, _) => ROOT_ONLY,
@@ -119,6 +116,11 @@ mod tests {
         assert_eq!(strictest(&[root, private, lab]), private, "in any order");
         assert_eq!(strictest(&[root, lab]), lab);
         assert_eq!(strictest(&[dir(0, 0, 0o711), root]), root, "of equally strict ones the readable one");
+        assert_eq!(
+            strictest(&[dir(0, 0, 0o777), dir(7, 7, 0o755), root]),
+            dir(7, 7, 0o755),
+            "then the first unwritable"
+        );
         assert_eq!(strictest(&[dir(1, 1, 0o744)]), dir(1, 1, 0o700), "who may not pass may not list");
         assert_eq!(strictest(&[]), OPEN);
     }

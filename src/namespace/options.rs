@@ -10,7 +10,8 @@ use crate::tree::Source;
 pub struct Member {
     /// The source.
     pub source: Arc<dyn Source>,
-    /// Template of set names over `{host} {user} {path} {tag} {member}`; `None` for `{host}@+{path}`.
+    /// Template of set names over `{host} {user} {path} {tag} {member}`; `None` for `{host}@+{path}`. `{tag}` makes one
+    /// set for each tag; what a snapshot lacks is `unknown`.
     pub set: Option<String>,
     /// What `{member}` stands for: the source's name in the configuration.
     pub member: String,
@@ -29,7 +30,8 @@ pub struct Filter {
     pub hosts: Vec<String>,
     /// Tag lists as restic reads them: `a,b` needs both.
     pub tags: Vec<String>,
-    /// Path patterns; a path below a plain pattern matches too.
+    /// Path patterns; a path below a plain pattern matches too. Of a snapshot of several paths only those that match
+    /// are shown.
     pub paths: Vec<String>,
 }
 
@@ -44,7 +46,7 @@ pub struct Access {
     pub perm: u16,
 }
 
-/// A rule applied to every set name, in order: where `from` (a regular expression over the name's bytes) matches, the
+/// A rule applied to every set name, in order: wherever `from` (a regular expression over the name's bytes) matches, the
 /// match is replaced by `to` (`$1`, `${name}`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rename {

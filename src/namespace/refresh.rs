@@ -40,6 +40,7 @@ impl Turn {
         match &result {
             Err(error) if !failed => {
                 tracing::warn!(source = member.source.name(), %error, "no news: showing what was listed last");
+                self.ns.tell_of_outage(self.member);
             }
             Ok(_) if failed => tracing::info!(source = member.source.name(), "listing works again"),
             _ => {}
@@ -135,6 +136,13 @@ impl Namespace {
         if self.asked.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let ns = self.clone();
             runtime.spawn(async move { ns.refresh().await });
+        }
+    }
+
+    /// Dates that other sources hold too are to be read from those.
+    fn tell_of_outage(&self, member: usize) {
+        if let Some((sink, member)) = self.sink.load_full().zip(u32::try_from(member).ok()) {
+            diff::read_elsewhere(&self.state.load(), member).into_iter().for_each(|change| sink(change));
         }
     }
 

@@ -122,6 +122,9 @@ fn a_mount_that_does_not_get_ready_in_time() {
     let options = format!("mount-timeout=1s,log={}", log.display());
     let says = fails(&mountpoint, fixture().command("mount").args(["-o", &options]), 32);
     assert!(says.contains("not ready within 1 s (mount-timeout)"), "{says}");
+    let options = format!("allow_other,{options}");
+    let says = fails(&mountpoint, fixture().command("mount").args(["-f", "-o", &options]), 32);
+    assert!(says.contains("not ready within 1 s (mount-timeout)"), "{says}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod demo;
 mod failures;
 mod foreground;
 mod ls;
+#[path = "../harness/machine.rs"]
 mod machine;
 mod mounting;
 mod readme;

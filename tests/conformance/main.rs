@@ -11,4 +11,5 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod source;
 mod store;

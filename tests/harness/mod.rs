@@ -3,5 +3,6 @@
 #![allow(dead_code, reason = "each target uses its part")]
 
 pub mod counting;
+pub mod fake_source;
 pub mod faulty;
 pub mod walk;

@@ -12,6 +12,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../harness/machine.rs"]
+mod machine;
 #[path = "../harness/hostile/mod.rs"]
 mod writer;
 
@@ -20,6 +22,7 @@ mod damage;
 mod frames;
 mod keys;
 mod memory;
+mod mounted;
 mod names;
 mod scene;
 mod shapes;

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backupfs::cache::Budget;
-use backupfs::error::Result;
+use backupfs::error;
 use backupfs::source::chunked::Shared;
 use backupfs::source::restic::{self, Spec};
 use backupfs::store::ObjectStore;
 use backupfs::tree::{Snapshot, Source};
+use bytes::Bytes;
 use serde_json::Value;
 
-use crate::harness::walk::{Found, Path, Walked, walk};
+use crate::harness::walk::{Path, Walked, walk};
 use crate::writer::{Blob, PASSWORD, Repository, node};
 
 /// What has to be found at a path.
@@ -29,6 +30,9 @@ pub enum Want {
     Maybe,
 }
 
+/// What was found below a snapshot's path: what could be read of each node, or why nothing could.
+pub type Shown = BTreeMap<Path, Result<Bytes, String>>;
+
 /// A snapshot in the making. It begins and ends with a good file, which must survive whatever stands between.
 pub struct Scene<'r> {
     pub repository: &'r mut Repository,
@@ -40,7 +44,7 @@ pub struct Scene<'r> {
 /// What has to be found in the snapshot of one scene.
 pub struct Script {
     /// The path that was backed up.
-    path: String,
+    pub path: String,
     wants: BTreeMap<Path, Want>,
 }
 
@@ -110,7 +114,7 @@ impl<'r> Scene<'r> {
 
 impl Script {
     /// Holds what was found against what has to be found.
-    fn check(&self, walked: &Walked) {
+    pub fn check(&self, walked: &Shown) {
         for (path, found) in walked {
             let shown = format!("{}/{}", self.path, String::from_utf8_lossy(path));
             match self.wants.get(path) {
@@ -132,24 +136,24 @@ impl Script {
     }
 }
 
-fn check(path: &str, want: &Want, found: &Found) {
+fn check(path: &str, want: &Want, found: &Result<Bytes, String>) {
     match want {
         Want::Content(content) => {
-            let read = found.content.as_ref().unwrap_or_else(|kind| panic!("{path}: {kind:?}"));
+            let read = found.as_ref().unwrap_or_else(|error| panic!("{path}: {error}"));
             assert!(read == content, "{path}: {} bytes instead of {}", read.len(), content.len());
         }
         Want::Exact(content) => {
-            let lie = found.content.as_ref().is_ok_and(|read| read != content);
-            assert!(!lie, "{path}: {:?}", found.content);
+            let lie = found.as_ref().is_ok_and(|read| read != content);
+            assert!(!lie, "{path}: {found:?}");
         }
-        Want::Whole => assert!(found.content.is_ok(), "{path}: {:?}", found.content),
-        Want::Damaged => assert!(found.content.is_err(), "{path} can be read: {:?}", found.content),
+        Want::Whole => assert!(found.is_ok(), "{path}: {found:?}"),
+        Want::Damaged => assert!(found.is_err(), "{path} can be read: {found:?}"),
         Want::Maybe => {}
     }
 }
 
 /// Opens a repository with the memory of a small machine.
-pub async fn open(store: Arc<dyn ObjectStore>) -> Result<Arc<dyn Source>> {
+pub async fn open(store: Arc<dyn ObjectStore>) -> error::Result<Arc<dyn Source>> {
     let spec = Spec {
         name: "hostile".into(),
         store,
@@ -180,7 +184,10 @@ pub async fn play(scenes: &[fn(&mut Repository) -> Script]) {
         let scripts: Vec<_> = scenes.iter().map(|scene| scene(&mut repository)).collect();
         let source = open(repository.into_store()).await.unwrap();
         for script in scripts {
-            script.check(&walked(&*source, &script.path).await);
+            let walked = walked(&*source, &script.path).await;
+            let shown =
+                walked.into_iter().map(|(path, found)| (path, found.content.map_err(|e| format!("{e:?}"))));
+            script.check(&shown.collect());
         }
     }
 }

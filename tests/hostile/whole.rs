@@ -1,11 +1,12 @@
 //! All scenes in one repository: no damage reaches beyond its own scene.
 
-use crate::scene::play;
+use crate::scene::{Script, play};
+use crate::writer::Repository;
 use crate::{attributes, damage, frames, names, shapes, sizes, trees};
 
-#[tokio::test]
-async fn everything_at_once() {
-    let scenes = [
+/// Every scene.
+pub fn scenes() -> Vec<fn(&mut Repository) -> Script> {
+    [
         names::SCENES,
         sizes::SCENES,
         frames::SCENES,
@@ -13,6 +14,11 @@ async fn everything_at_once() {
         attributes::SCENES,
         damage::SCENES,
         shapes::SCENES,
-    ];
-    play(&scenes.concat()).await;
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn everything_at_once() {
+    play(&scenes()).await;
 }

@@ -37,8 +37,8 @@ fn what_never_answers_times_out_and_holds_up_nobody() {
     let never = || looks(|_| Step::wait(std::future::pending()));
     let tree = dir([("never", never()), ("data", odd("x", Manner::Never)), ("good", file("good"))]);
     let options = Options {
-        metadata_timeout: Duration::from_millis(700),
-        data_timeout: Duration::from_millis(700),
+        metadata_timeout: Duration::from_secs(3),
+        data_timeout: Duration::from_secs(3),
         ..options()
     };
     let Some(mount) = mounted(tree, options) else { return };

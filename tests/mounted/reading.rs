@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use backupfs::error::{Error, Kind};
 use backupfs::fuse::Options;
-use backupfs::tree::Step;
+use backupfs::tree::{Content, Node, Step};
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -153,16 +155,52 @@ fn a_file_that_left_its_directory_is_read_to_its_end() {
 }
 
 #[test]
+fn a_shared_file_is_read_through_the_snapshot_that_is_left() {
+    // Listed last, the removed one is where the file was found last.
+    for (options, slowly) in both().into_iter().flat_map(|o| [(o.clone(), false), (o, true)]) {
+        let removed = Arc::new(AtomicBool::new(false));
+        let date = |fails: Option<Arc<AtomicBool>>| {
+            let f = Removable { removed: fails.unwrap_or_default(), slowly };
+            let node = file(pattern(5000)).with(key(5));
+            let content = Content::File(Arc::new(f));
+            dir([("f", Node { content, ..node })])
+        };
+        let tree = dir([("kept", date(None)), ("removed", date(Some(removed.clone())))]);
+        let Some(mount) = mounted(tree, options) else { return };
+        mount.sh("ls -l kept removed");
+        removed.store(true, Ordering::Relaxed);
+        assert_eq!(std::fs::read(mount.path("kept/f")).unwrap(), pattern(5000));
+    }
+}
+
+/// A file whose snapshot may be removed.
+struct Removable {
+    removed: Arc<AtomicBool>,
+    slowly: bool,
+}
+
+impl backupfs::tree::File for Removable {
+    fn open(&self) -> Step<Arc<dyn backupfs::tree::Reader>> {
+        let opened = match file(pattern(5000)).content {
+            _ if self.removed.load(Ordering::Relaxed) => Step::err(Error::new(Kind::Stale, "removed")),
+            Content::File(file) => file.open(),
+            _ => unreachable!("it is a file"),
+        };
+        if self.slowly { Step::wait(opened.resolve()) } else { opened }
+    }
+}
+
+#[test]
 fn the_kernel_keeps_what_it_read() {
-    let opens = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let opens = Arc::new(AtomicUsize::new(0));
     let counter = opens.clone();
     let tree = looks(move |name| {
-        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        counter.fetch_add(1, Ordering::Relaxed);
         Step::ok((name == b"f").then(|| file(pattern(100_000))))
     });
     let Some(mount) = mounted(tree, options()) else { return };
     for _ in 0..5 {
         assert_eq!(std::fs::read(mount.path("f")).unwrap().len(), 100_000);
     }
-    assert_eq!(opens.load(std::sync::atomic::Ordering::Relaxed), 1, "looked up once for ever");
+    assert_eq!(opens.load(Ordering::Relaxed), 1, "looked up once for ever");
 }

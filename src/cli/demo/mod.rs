@@ -169,7 +169,7 @@ fn end(place: &Place) -> Result<()> {
         daemon::unmount(&place.mountpoint(), false)?;
     }
     for kept in place.remove()? {
-        eprintln!("backupfs: kept {}: the demo did not make what is in it", kept.display());
+        eprintln!("backupfs: kept {}: not made by the demo, or holds what was not", kept.display());
     }
     Ok(())
 }

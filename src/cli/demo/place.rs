@@ -1,6 +1,5 @@
 //! The directory of a demo: made private, recognised again, and removed without touching what others put there.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -77,7 +76,8 @@ impl Place {
 
     /// Whether a demo was unpacked here.
     pub fn exists(&self) -> bool {
-        fs::read(self.dir.join(README)).is_ok_and(|says| says == SAYS.as_bytes())
+        let first_words = SAYS.split(',').next().unwrap_or(SAYS);
+        fs::read(self.dir.join(README)).is_ok_and(|says| says.starts_with(first_words.as_bytes()))
     }
 
     /// Whether a mount of ours lies here, alive or not.
@@ -95,6 +95,8 @@ impl Place {
     /// directory is somebody else's or holds something else.
     pub fn prepare(&self) -> Result<()> {
         self.take()?;
+        // Another release may have left another repository: two mixed would be none.
+        remove_tree(&self.repository())?;
         sample::write(&self.dir.join(README), SAYS.as_bytes())?;
         sample::write(&self.password(), sample::PASSWORD)?;
         for (path, content) in sample::files()? {
@@ -122,39 +124,43 @@ impl Place {
         fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700)).map_err(failed)
     }
 
-    /// Removes what the demo made. The answer names directories that stay, because somebody put something there.
+    /// Removes what the demo made. The answer names what stays because somebody else put it there.
     pub fn remove(&self) -> Result<Vec<PathBuf>> {
-        let failed = |path: &Path, e| Error::io(format!("{}: cannot be removed", path.display()), e);
-        let tolerant = |result: io::Result<()>| match result {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
-        tolerant(fs::remove_dir(self.mountpoint())).map_err(|e| failed(&self.mountpoint(), e))?;
-        tolerant(fs::remove_dir_all(self.repository())).map_err(|e| failed(&self.repository(), e))?;
+        tolerant(fs::remove_dir(self.mountpoint())).map_err(|e| stays(&self.mountpoint(), e))?;
+        remove_tree(&self.repository())?;
         let files =
             [self.home().join("thesis.tex"), self.home().join("thesis.restored.tex"), self.password()];
         for file in files {
-            tolerant(fs::remove_file(&file)).map_err(|e| failed(&file, e))?;
+            tolerant(fs::remove_file(&file)).map_err(|e| stays(&file, e))?;
         }
-        let mut kept = Vec::new();
-        if let Err(e) = tolerant(fs::remove_dir(self.home())) {
-            kept.push(self.home());
-            if e.kind() != ErrorKind::DirectoryNotEmpty {
-                return Err(failed(&self.home(), e));
-            }
+        if let Err(e) = tolerant(fs::remove_dir(self.home()))
+            && e.kind() != ErrorKind::DirectoryNotEmpty
+        {
+            return Err(stays(&self.home(), e));
         }
-        let others = fs::read_dir(&self.dir).map_err(|e| failed(&self.dir, e))?;
-        let foreign = others
-            .flatten()
-            .any(|entry| ![OsStr::new(README), OsStr::new("home")].contains(&entry.file_name().as_os_str()));
-        tolerant(fs::remove_file(self.dir.join(README))).map_err(|e| failed(&self.dir, e))?;
-        match (foreign, kept.is_empty()) {
-            (false, true) => fs::remove_dir(&self.dir).map_err(|e| failed(&self.dir, e))?,
-            (true, _) => kept = vec![self.dir.clone()],
-            (false, false) => {}
+        let left = fs::read_dir(&self.dir).map_err(|e| stays(&self.dir, e))?;
+        let left = left.flatten().map(|entry| entry.path()).filter(|path| !path.ends_with(README));
+        let kept: Vec<PathBuf> = left.collect();
+        // As long as something is kept, the directory remains known as a demo's.
+        if kept.is_empty() {
+            fs::remove_file(self.dir.join(README)).map_err(|e| stays(&self.dir, e))?;
+            fs::remove_dir(&self.dir).map_err(|e| stays(&self.dir, e))?;
         }
         Ok(kept)
     }
+}
+
+fn remove_tree(dir: &Path) -> Result<()> {
+    tolerant(fs::remove_dir_all(dir)).map_err(|e| stays(dir, e))
+}
+
+/// What is not there need not be removed.
+fn tolerant(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
+fn stays(path: &Path, error: io::Error) -> Error {
+    Error::io(format!("{}: cannot be removed", path.display()), error)
 }
 
 /// Makes a directory that only its owner can enter, if it is not there.
@@ -176,10 +182,12 @@ mod tests {
         assert!(!place.exists());
         for _ in 0..2 {
             place.prepare().unwrap();
+            assert!(!place.repository().join("keys/old").exists());
             assert!(place.exists());
             assert_eq!(fs::metadata(&place.dir).unwrap().mode() & 0o777, 0o700);
             assert_eq!(fs::metadata(place.password()).unwrap().mode() & 0o077, 0);
             assert!(place.repository().join("config").is_file());
+            fs::write(place.repository().join("keys/old"), "of another release").unwrap();
         }
         assert!(place.remove().unwrap().is_empty());
         assert!(!place.dir.exists());
@@ -196,6 +204,10 @@ mod tests {
         let left: Vec<_> = fs::read_dir(place.home()).unwrap().flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["mine"]);
         assert!(!place.repository().exists());
+        place.prepare().unwrap();
+        fs::remove_file(place.home().join("mine")).unwrap();
+        assert!(place.remove().unwrap().is_empty());
+        assert!(!place.dir.exists());
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Segment {
             let base = u32::try_from(segment.packs.len()).unwrap_or(NUMBER);
             segment.files.push(file.id);
             segment.packs.extend(file.packs.iter().map(|pack| PackRef { pack: *pack, file: number }));
-            let moved = |row: Row| Row { pack: row.pack & !NUMBER | (row.pack & NUMBER) + base, ..row };
+            let moved = |row: Row| Row { pack: (row.pack & !NUMBER) | ((row.pack & NUMBER) + base), ..row };
             segment.rows.extend(file.rows.into_iter().map(moved));
         }
         segment.rows.sort_unstable_by(|a, b| (a.pack & TREE, &a.id).cmp(&(b.pack & TREE, &b.id)));

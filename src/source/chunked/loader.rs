@@ -88,6 +88,8 @@ pub(super) enum Wanted {
 pub(super) struct Coming {
     id: Id,
     waiter: Waiter<Result<Bytes>>,
+    /// Whether nobody had asked for it before.
+    pub is_first: bool,
 }
 
 /// The duty to bring a blob. Dropped, it is as if nobody had asked.
@@ -151,6 +153,11 @@ impl Loader {
         self.0.shared.blobs.get(&(self.0.number, *id))
     }
 
+    /// Lets go of a data blob that was read to its end: the kernel keeps what it was given.
+    pub(super) fn forget(&self, id: &Id) {
+        self.0.shared.blobs.forget(&(self.0.number, *id));
+    }
+
     /// Asks for data blobs; what is not here is fetched from now on.
     pub(super) fn want(&self, ids: &[Id]) -> Vec<Wanted> {
         let index = self.index();
@@ -168,14 +175,14 @@ impl Loader {
             return Wanted::Here(blob);
         }
         let landing = match self.0.flights.board(*id) {
-            Boarding::Join(waiter) => return Wanted::Coming(Coming { id: *id, waiter }),
+            Boarding::Join(waiter) => return Wanted::Coming(Coming { id: *id, waiter, is_first: false }),
             Boarding::Lead(landing) => landing,
         };
         // It may have landed between the two looks.
         if let Some(blob) = self.cached(id) {
             return Wanted::Here(blob);
         }
-        let coming = Coming { id: *id, waiter: landing.waiter() };
+        let coming = Coming { id: *id, waiter: landing.waiter(), is_first: true };
         match index.find(BlobKind::Data, id).filter(is_plausible) {
             Some(place) => fetch.push((place, landing)),
             None => {
@@ -188,7 +195,7 @@ impl Loader {
 
     /// Waits for a blob under way.
     pub(super) async fn arrival(&self, coming: Coming) -> Result<Bytes> {
-        let Coming { id, mut waiter } = coming;
+        let Coming { id, mut waiter, .. } = coming;
         for _ in 0..TRIES {
             if let Some(result) = waiter.landed().await {
                 return result;

@@ -35,7 +35,15 @@ struct Ahead {
     window: u64,
     /// The first blob that was not planned.
     planned: usize,
+    /// The first blob of the sequence that was not let go of.
+    behind: usize,
     stream: Option<Stream>,
+}
+
+/// What a read in sequence calls for, in numbers of blobs.
+struct Move {
+    fetch: Range<usize>,
+    forget: Range<usize>,
 }
 
 impl ChunkReader {
@@ -44,51 +52,11 @@ impl ChunkReader {
         ChunkReader { loader, map, ahead: Mutex::default() }
     }
 
-    /// Notes a read and begins to read ahead when it continues the one before.
-    fn read_ahead(&self, read: &Range<u64>) {
-        // A small file is one read.
-        if self.map.len() < 2 {
-            return;
-        }
-        let window = self.loader.shared().window().min(LARGEST_WINDOW);
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(blobs) = ahead.advance(&self.map, read, window) else { return };
-        if ahead.stream.is_none() {
-            ahead.stream = Some(self.loader.shared().stream());
-        }
-        drop(ahead);
-        self.loader.read_ahead(blobs.filter_map(|at| self.map.blob(at)));
-    }
-}
-
-impl Ahead {
-    /// The blobs to fetch now that `read` is known.
-    fn advance(&mut self, map: &FileMap, read: &Range<u64>, largest: u64) -> Option<Range<usize>> {
-        let first = self.next == 0 && self.window == 0;
-        let follows = read.start <= self.next + SLACK && read.end + SLACK >= self.next;
-        if first || !follows {
-            *self = Ahead { next: read.end, ..Ahead::default() };
-            return None;
-        }
-        self.next = self.next.max(read.end);
-        let planned = map.start(self.planned);
-        if self.window > 0 && planned >= self.next + self.window / 2 {
-            return None;
-        }
-        self.window =
-            if self.window == 0 { FIRST_WINDOW } else { self.window * 2 }.min(largest.max(FIRST_WINDOW));
-        let from = self.planned.max(map.blobs_in(read.clone()).end);
-        let to = map.blobs_in(self.next..self.next + self.window).end;
-        self.planned = to.max(from);
-        (from < to).then_some(from..to)
-    }
-}
-
-impl Reader for ChunkReader {
-    fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
+    /// Like [`Reader::read_at`]; also whether it is the first to want a blob that is not at hand.
+    pub fn read(&self, offset: u64, len: usize) -> (Step<Bytes>, bool) {
         let end = offset.saturating_add(len as u64).min(self.map.size());
         if offset >= end {
-            return Step::ok(Bytes::new());
+            return (Step::ok(Bytes::new()), false);
         }
         let mut pieces = Vec::with_capacity(2);
         let mut blobs: Vec<Id> = Vec::new();
@@ -97,15 +65,20 @@ impl Reader for ChunkReader {
             pieces.push(piece);
         }
         let wanted = self.loader.want(&blobs);
-        self.read_ahead(&(offset..end));
-        let mut here = Vec::with_capacity(wanted.len());
-        for blob in &wanted {
-            match blob {
-                Wanted::Here(blob) => here.push(blob.clone()),
-                Wanted::Coming(_) => break,
-            }
-        }
-        if here.len() == wanted.len() {
+        self.follow(&(offset..end));
+        let is_first = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(coming) if coming.is_first));
+        (self.answer(pieces, wanted), is_first)
+    }
+
+    fn answer(&self, pieces: Vec<Piece>, wanted: Vec<Wanted>) -> Step<Bytes> {
+        let here: Option<Vec<Bytes>> = wanted
+            .iter()
+            .map(|blob| match blob {
+                Wanted::Here(blob) => Some(blob.clone()),
+                Wanted::Coming(_) => None,
+            })
+            .collect();
+        if let Some(here) = here {
             return Step::Ready(assemble(&pieces, here));
         }
         let loader = self.loader.clone();
@@ -119,6 +92,58 @@ impl Reader for ChunkReader {
             }
             assemble(&pieces, blobs)
         })
+    }
+
+    /// Notes a read. When it continues the one before, reads ahead of it, and lets go of what lies behind.
+    fn follow(&self, read: &Range<u64>) {
+        // A small file is one read.
+        if self.map.len() < 2 {
+            return;
+        }
+        let window = self.loader.shared().window().min(LARGEST_WINDOW);
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Move { fetch, forget }) = ahead.advance(&self.map, read, window) else { return };
+        if ahead.stream.is_none() {
+            ahead.stream = Some(self.loader.shared().stream());
+        }
+        drop(ahead);
+        forget.filter_map(|at| self.map.blob(at)).for_each(|blob| self.loader.forget(&blob));
+        if !fetch.is_empty() {
+            self.loader.read_ahead(fetch.filter_map(|at| self.map.blob(at)));
+        }
+    }
+}
+
+impl Ahead {
+    /// What to do now that `read` is known; nothing when it continues no sequence.
+    fn advance(&mut self, map: &FileMap, read: &Range<u64>, largest: u64) -> Option<Move> {
+        let first = self.next == 0;
+        let follows = read.start <= self.next + SLACK && read.end + SLACK >= self.next;
+        if first || !follows {
+            let behind = map.blobs_in(read.clone()).start;
+            *self = Ahead { next: read.end, behind, ..Ahead::default() };
+            return None;
+        }
+        self.next = self.next.max(read.end);
+        let left = self.next.saturating_sub(SLACK);
+        let forget = self.behind..map.blobs_in(left..left + 1).start.max(self.behind);
+        self.behind = forget.end;
+        let planned = map.start(self.planned);
+        if self.window > 0 && planned >= self.next + self.window / 2 {
+            return Some(Move { fetch: 0..0, forget });
+        }
+        self.window =
+            if self.window == 0 { FIRST_WINDOW } else { self.window * 2 }.min(largest.max(FIRST_WINDOW));
+        let from = self.planned.max(map.blobs_in(read.clone()).end);
+        let to = map.blobs_in(self.next..self.next + self.window).end;
+        self.planned = to.max(from);
+        Some(Move { fetch: from..to.max(from), forget })
+    }
+}
+
+impl Reader for ChunkReader {
+    fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
+        self.read(offset, len).0
     }
 
     fn next_data(&self, offset: u64) -> Step<Option<u64>> {
@@ -226,12 +251,14 @@ mod tests {
         assert!(reads < 30, "{reads} reads for 200 blobs");
         let bytes: u64 = vault.reads.lock().unwrap().iter().map(|(_, _, length)| length).sum();
         assert_eq!(bytes, 200 * (64 * 1024 + 32), "nothing twice");
+        let kept = blobs.iter().filter(|blob| reader.loader.cached(&id_of(blob)).is_some()).count();
+        assert!(kept < 50, "{kept} blobs are kept behind the reader");
     }
 
     #[tokio::test]
     async fn reading_here_and_there_brings_nothing_else() {
         let blobs: Vec<Vec<u8>> = (0..100).map(|n| blob(n, 1 << 20)).collect();
-        let vault = Vault::new(&[blobs.clone()]);
+        let vault = Vault::new(std::slice::from_ref(&blobs));
         let reader = reader(&vault, &blobs, 64 << 20);
         for blob in [50, 3, 97, 20] {
             reader.read_at(blob << 20, 4096).resolve().await.unwrap();

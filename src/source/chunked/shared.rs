@@ -19,6 +19,10 @@ pub type Directory = Arc<dyn Any + Send + Sync>;
 /// What is under way in bytes, stored and decoded together: a floor and a ceiling around a share of the budget.
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 16 << 20..=128 << 20;
 
+/// The shares of the budget for decoded blobs that are under way, and that all readers together may read ahead.
+const IN_FLIGHT_SHARE: u64 = 4;
+const AHEAD_SHARE: u64 = 4;
+
 /// The unit in which bytes under way are counted.
 const UNIT: u64 = 1024;
 
@@ -42,12 +46,12 @@ pub struct Shared {
 impl Shared {
     /// Caches within `budget` and a decoding pool of one thread per core.
     pub fn new(budget: Budget) -> Arc<Self> {
-        let in_flight = (budget.blobs / 2).clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end()) / UNIT;
+        let in_flight = (budget.blobs / IN_FLIGHT_SHARE).clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end()) / UNIT;
         let in_flight_units = u32::try_from(in_flight).unwrap_or(u32::MAX);
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs),
             directories: Weighed::new(budget.directories),
-            pool: Pool::new(),
+            pool: Pool::default(),
             huge: Semaphore::new(1),
             budget,
             repositories: AtomicU32::new(0),
@@ -70,7 +74,12 @@ impl Shared {
 
     /// How far one of the readers that stream now may read ahead.
     pub(super) fn window(&self) -> u64 {
-        self.budget.blobs / 2 / self.streams.load(Ordering::Relaxed).max(1) as u64
+        self.budget.blobs / AHEAD_SHARE / self.streams.load(Ordering::Relaxed).max(1) as u64
+    }
+
+    /// How many bytes of decoded blobs can be kept.
+    pub fn kept_bytes(&self) -> u64 {
+        self.budget.blobs
     }
 
     /// Counts a reader that begins to stream until the guard is dropped.
@@ -106,10 +115,10 @@ mod tests {
     #[test]
     fn readers_that_stream_share_the_window() {
         let shared = Shared::new(Budget { blobs: 64 << 20, directories: 0 });
-        assert_eq!(shared.window(), 32 << 20);
+        assert_eq!(shared.window(), 16 << 20);
         let streams: Vec<Stream> = (0..4).map(|_| shared.stream()).collect();
-        assert_eq!(shared.window(), 8 << 20);
+        assert_eq!(shared.window(), 4 << 20);
         drop(streams);
-        assert_eq!(shared.window(), 32 << 20);
+        assert_eq!(shared.window(), 16 << 20);
     }
 }

@@ -62,15 +62,21 @@ impl TreeFile {
 
     /// Fetches the small files around this one when small files are being read one after the other.
     fn fetch_neighbours(self: &Arc<Self>) {
-        let repository = &self.dir.place.view.repository;
-        let bytes = repository.walk();
-        let Some(parsed) = repository.parsed(&self.dir.tree).filter(|_| bytes > 0) else { return };
-        let file = Arc::clone(self);
-        let loader = self.loader().clone();
+        let repository = Arc::clone(&self.dir.place.view.repository);
+        let Some(parsed) = repository.parsed(&self.dir.tree).filter(|parsed| !parsed.is_in_sequence()) else {
+            return;
+        };
+        let entry = self.entry;
         self.loader().runtime().spawn(async move {
-            let (index, entry) = (loader.index(), file.entry);
-            let order = move || parsed.neighbours(entry, bytes, &index);
-            loader.read_ahead(loader.shared().pool.run(order).await.unwrap_or_default());
+            let (loader, index) = (repository.loader.clone(), repository.loader.index());
+            let near = move || {
+                let fits = parsed.fits_into(repository.loader.shared().kept_bytes() / 10 * 9);
+                match repository.misses.note(fits) {
+                    0 => Vec::new(),
+                    bytes => parsed.neighbours(entry, bytes, &index),
+                }
+            };
+            loader.read_ahead(loader.shared().pool.run(near).await.unwrap_or_default());
         });
     }
 }
@@ -79,7 +85,13 @@ impl File for TreeFile {
     fn open(&self) -> Step<Arc<dyn Reader>> {
         let file = TreeFile { dir: self.dir.clone(), entry: self.entry };
         self.dir.parsed().then(move |parsed| match file.reader(&parsed) {
-            Ok(Some(reader)) => Step::ok(reader),
+            Ok(Some(reader)) => {
+                let following = parsed.opened(file.entry);
+                if !following.is_empty() {
+                    file.loader().read_ahead(following);
+                }
+                Step::ok(reader)
+            }
             Ok(None) => Step::wait(async move {
                 file.reader_after_relisting(&parsed).await.map_err(|error| file.explain(error))
             }),
@@ -98,13 +110,14 @@ struct TreeReader {
 
 impl Reader for TreeReader {
     fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
-        match self.inner.read_at(offset, len) {
+        let (step, is_first) = self.inner.read(offset, len);
+        if is_first && self.is_small {
+            self.file.fetch_neighbours();
+        }
+        match step {
             Step::Ready(Ok(bytes)) => Step::ok(bytes),
             Step::Ready(Err(error)) => Step::err(self.file.explain(error)),
             Step::Wait(wait) => {
-                if self.is_small {
-                    self.file.fetch_neighbours();
-                }
                 let file = Arc::clone(&self.file);
                 Step::wait(async move { wait.await.map_err(|error| file.explain(error)) })
             }

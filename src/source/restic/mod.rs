@@ -17,6 +17,7 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 mod view;
+mod walk;
 
 use std::sync::Arc;
 

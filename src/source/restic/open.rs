@@ -39,7 +39,7 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     let cold = read_config(&unlocked.key, &stored).context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
     let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared)).await?;
-    Ok(Repository::new(cold.id, catalogue, shared))
+    Ok(Repository::source(cold.id, catalogue, shared))
 }
 
 /// Every key file that can be read; when none can, why.

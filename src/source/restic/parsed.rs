@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::format::tree::{NodeRef, Tree};
+use super::walk::{SMALL, Sequence};
 use crate::source::chunked::{BlobIndex, BlobKind, FileMap, Id};
 use crate::tree::FileType;
 
@@ -13,6 +14,7 @@ pub(super) struct Parsed {
     measures: Box<[Measure]>,
     /// Its files of one blob in the order in which packs hold them, once somebody reads many of them.
     stored: OnceLock<Box<[Stored]>>,
+    sequence: Sequence,
 }
 
 /// What the blobs of a file come to.
@@ -34,6 +36,9 @@ struct Stored {
     entry: usize,
 }
 
+/// What a blob in the cache costs beside its bytes.
+const PER_BLOB: u64 = 256;
+
 impl Parsed {
     /// Measures the files of `tree`; `differs` hears of those whose blobs come to another size than was recorded.
     pub(super) fn new(tree: Tree, index: &BlobIndex, mut differs: impl FnMut(&NodeRef<'_>, u64)) -> Self {
@@ -48,7 +53,7 @@ impl Parsed {
             _ => Measure { size: 0, blocks: 0, complete: true },
         };
         let measures = (0..tree.len()).map(measure).collect();
-        Parsed { tree, measures, stored: OnceLock::new() }
+        Parsed { tree, measures, stored: OnceLock::new(), sequence: Sequence::default() }
     }
 
     /// Bytes it takes in memory.
@@ -75,6 +80,26 @@ impl Parsed {
     /// What the blobs of file number `at` come to.
     pub(super) fn measure(&self, at: usize) -> Measure {
         self.measures.get(at).copied().unwrap_or(Measure { size: 0, blocks: 0, complete: false })
+    }
+
+    /// Notes that file number `at` is opened; the blobs of the files that follow in the listing and are to be fetched now.
+    pub(super) fn opened(&self, at: usize) -> Vec<Id> {
+        let bytes =
+            |at: usize| Some(self.measures.get(at)?.size).map(|size| if size <= SMALL { size } else { 0 });
+        let fetch = self.sequence.opened(at, bytes);
+        let files = fetch.filter(|at| self.measure(*at).size <= SMALL).filter_map(|at| self.entry(at));
+        files.flat_map(|file| file.content().iter().copied()).collect()
+    }
+
+    /// Whether the files are opened in the order of the listing.
+    pub(super) fn is_in_sequence(&self) -> bool {
+        self.sequence.is_running()
+    }
+
+    /// Whether the content of its small files fits into `bytes`.
+    pub(super) fn fits_into(&self, bytes: u64) -> bool {
+        let small = self.measures.iter().map(|measure| measure.size).filter(|size| *size <= SMALL);
+        small.map(|size| size + PER_BLOB).sum::<u64>() <= bytes
     }
 
     /// The blobs of files that lie near file number `at` in its pack and after it: about `bytes` stored bytes.

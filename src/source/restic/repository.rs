@@ -1,7 +1,7 @@
 //! An open repository as a source of snapshots.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -10,6 +10,7 @@ use super::format::tree::Tree;
 use super::parsed::Parsed;
 use super::resolve;
 use super::view::{Place, View};
+use super::walk::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{
     BlobKind, Boarding, Directory, Flights, Id, Landing, Loader, Packs, Shared, Waiter,
@@ -25,32 +26,28 @@ const MOST_SPLICES: usize = 64;
 /// What is kept beside the caches goes when nobody used it for this long.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Small files read within this time of each other are one walk.
-const WALK: Duration = Duration::from_secs(2);
-
 /// An open repository.
 pub(super) struct Repository {
     id: String,
     pub catalogue: Arc<Catalogue>,
     pub loader: Loader,
     directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
-    walk: Mutex<Walk>,
-}
-
-/// How small files were read lately.
-#[derive(Default)]
-struct Walk {
-    last: Option<Instant>,
-    misses: u32,
+    pub misses: Misses,
 }
 
 impl Repository {
     /// The source of an open repository called `id` by its configuration.
-    pub(super) fn new(id: String, catalogue: Arc<Catalogue>, shared: Arc<Shared>) -> Arc<dyn Source> {
+    pub(super) fn source(id: String, catalogue: Arc<Catalogue>, shared: Arc<Shared>) -> Arc<dyn Source> {
         let packs: Arc<dyn Packs> = Arc::<Catalogue>::clone(&catalogue);
         let loader = Loader::new(packs, shared);
         let directories = Flights::new();
-        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories, walk: Mutex::default() })))
+        Arc::new(Opener(Arc::new(Repository {
+            id,
+            catalogue,
+            loader,
+            directories,
+            misses: Misses::default(),
+        })))
     }
 
     /// The identity of the repository.
@@ -146,19 +143,6 @@ impl Repository {
             })
         };
         shared.pool.run(parse).await?.map_err(|error| error.context(format!("tree {id}")))
-    }
-
-    /// Notes that a small file had to be fetched; how many stored bytes around it are worth fetching too. One file is
-    /// one file, several in a row are a walk.
-    pub(super) fn walk(&self) -> u64 {
-        let mut walk = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
-        let going_on = walk.last.is_some_and(|last| last.elapsed() < WALK);
-        walk.misses = if going_on { walk.misses + 1 } else { 0 };
-        walk.last = Some(Instant::now());
-        match walk.misses {
-            0 => 0,
-            misses => (128 * 1024) << misses.min(6),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::repository::Repository;
 use crate::error::{Error, Kind, Result};
@@ -91,8 +91,8 @@ impl Place {
         Err(Error::new(Kind::Corrupt, format!("directories nest deeper than {DEEPEST}")))
     }
 
-    /// Tells of an error on `name` in this directory (or on the directory itself): damage is logged once with its whole
-    /// path, and what is lost because its snapshot was removed is said to be so.
+    /// Tells of an error on `name` in this directory (or on the directory itself): damage is counted once, and what is
+    /// lost because its snapshot was removed is said to be so. Whoever answers the error to somebody logs it.
     pub(super) fn explain(&self, name: Option<&[u8]>, error: Error) -> Error {
         let snapshot = &self.view.snapshot;
         let catalogue = &self.view.repository.catalogue;
@@ -102,8 +102,8 @@ impl Place {
             Kind::Corrupt if catalogue.snapshots().get(snapshot).is_none() => error.with_kind(Kind::Stale),
             _ => error,
         };
-        if error.kind() == Kind::Corrupt && catalogue.damage.first((self.hash, name)) {
-            tracing::error!("{about}: {error}");
+        if error.kind() == Kind::Corrupt {
+            catalogue.damage.first((self.hash, name));
         }
         error.context(about)
     }
@@ -137,12 +137,43 @@ impl Drop for Place {
     }
 }
 
+/// Parts that come to no more than this are hashed in one go, which is several times faster.
+const SHORT: usize = 512;
+
 /// Hashes parts so that no two lists of parts look alike.
 fn hash(parts: &[&[u8]]) -> u128 {
+    let mut short = [0u8; SHORT];
+    let mut filled = 0;
+    for part in parts {
+        for bytes in [&(part.len() as u64).to_le_bytes()[..], part] {
+            let Some(free) = short.get_mut(filled..filled + bytes.len()) else { return hash_long(parts) };
+            free.copy_from_slice(bytes);
+            filled += bytes.len();
+        }
+    }
+    xxh3_128(short.get(..filled).unwrap_or_default())
+}
+
+fn hash_long(parts: &[&[u8]]) -> u128 {
     let mut hasher = Xxh3::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
     hasher.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_apart_and_long_ones_hash_like_short_ones() {
+        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+        assert_ne!(hash(&[b"", b"a"]), hash(&[b"a", b""]));
+        for len in [0, 100, SHORT - 16, SHORT - 15, 5000] {
+            let long = vec![7; len];
+            assert_eq!(hash(&[&long, b""]), hash_long(&[&long, b""]), "{len}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ fn blobs(count: u64, size: usize) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn one_read_however_many_want_it() {
     let blobs = blobs(1, 1000);
-    let vault = Vault::new(&[blobs.clone()]);
+    let vault = Vault::new(std::slice::from_ref(&blobs));
     let loader = vault.loader(MIB);
     let id = id_of(&blobs[0]);
     let all = join_all((0..50).map(|_| loader.data(&id))).await;
@@ -26,7 +26,7 @@ async fn one_read_however_many_want_it() {
 #[tokio::test]
 async fn who_gives_up_disturbs_nobody() {
     let blobs = blobs(1, 1000);
-    let vault = Vault::new(&[blobs.clone()]);
+    let vault = Vault::new(std::slice::from_ref(&blobs));
     vault.gate.forget_permits(100_000);
     let loader = vault.loader(MIB);
     let id = id_of(&blobs[0]);
@@ -62,7 +62,7 @@ async fn neighbours_are_read_together_and_strangers_apart() {
 #[tokio::test]
 async fn an_error_is_shared_and_forgotten() {
     let blobs = blobs(1, 1000);
-    let vault = Vault::new(&[blobs.clone()]);
+    let vault = Vault::new(std::slice::from_ref(&blobs));
     vault.is_down.store(true, Ordering::SeqCst);
     let loader = vault.loader(MIB);
     let id = id_of(&blobs[0]);
@@ -78,7 +78,7 @@ async fn an_error_is_shared_and_forgotten() {
 #[tokio::test]
 async fn a_flipped_bit_costs_its_blob_only() {
     let blobs = blobs(3, 1000);
-    let vault = Vault::new(&[blobs.clone()]);
+    let vault = Vault::new(std::slice::from_ref(&blobs));
     vault.flip(0, 1032 + 500);
     let loader = vault.loader(MIB);
     let ids: Vec<Id> = blobs.iter().map(|blob| id_of(blob)).collect();
@@ -95,7 +95,7 @@ async fn a_flipped_bit_costs_its_blob_only() {
 #[tokio::test]
 async fn a_missing_pack_is_listed_again_and_found_in_its_new_place() {
     let blobs = blobs(4, 1000);
-    let vault = Vault::new(&[blobs.clone()]);
+    let vault = Vault::new(std::slice::from_ref(&blobs));
     let loader = vault.loader(MIB);
     let (moved, file) = pack(7, &blobs, Standing::Live);
     let newer = vault.index.load().updated(&[pack_id(7)].into(), vec![file]);
@@ -144,7 +144,7 @@ async fn a_blob_in_no_index_is_damage_after_one_listing() {
 #[tokio::test]
 async fn what_is_larger_than_the_cache_is_served_all_the_same() {
     let blobs = blobs(8, 100_000);
-    let vault = Vault::new(&[blobs.clone()]);
+    let vault = Vault::new(std::slice::from_ref(&blobs));
     let loader = vault.loader(1000);
     for blob in blobs.iter().chain(&blobs) {
         assert_eq!(loader.data(&id_of(blob)).await.unwrap(), *blob);

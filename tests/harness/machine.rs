@@ -1,5 +1,7 @@
 //! What the tests share: the binary in a bare environment, fixture repositories, and mounts that end with the test.
 
+#![allow(dead_code, reason = "each target uses its part")]
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

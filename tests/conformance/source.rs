@@ -1,0 +1,216 @@
+//! The contract of `tree::Source` and of everything that it hands out: directories, files, links, attributes.
+//!
+//! [`crate::harness::walk`] holds every node to its contract on the way; here it is sent through real repositories, and
+//! two walks, two readers and two sources of one repository are compared.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backupfs::cache::Budget;
+use backupfs::error::Kind;
+use backupfs::source::chunked::Shared;
+use backupfs::source::restic::{self, Spec};
+use backupfs::store::{Local, ObjectStore};
+use backupfs::tree::{FileType, Source};
+use futures_util::FutureExt;
+
+use crate::harness::counting::{Call, CountingStore};
+use crate::harness::faulty::{Fault, FaultyStore, Rule};
+use crate::harness::walk::{Walked, walk};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn local(path: PathBuf) -> Arc<dyn ObjectStore> {
+    Arc::new(Local::new(path).unwrap())
+}
+
+async fn open(name: &str, store: Arc<dyn ObjectStore>, hot: Option<Arc<dyn ObjectStore>>) -> Arc<dyn Source> {
+    let password = std::fs::read(fixture(name).join("password")).unwrap();
+    let spec = Spec {
+        name: name.into(),
+        store,
+        hot,
+        password: password.trim_ascii().to_vec().into(),
+        key_hint: None,
+    };
+    restic::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap()
+}
+
+async fn restic_v1() -> Arc<dyn Source> {
+    open("restic-v1", local(fixture("restic-v1/repo")), None).await
+}
+
+async fn restic_v2() -> Arc<dyn Source> {
+    open("restic-v2", local(fixture("restic-v2/repo")), None).await
+}
+
+async fn rustic_cold() -> Arc<dyn Source> {
+    open("rustic-hotcold", local(fixture("rustic-hotcold/repo")), None).await
+}
+
+async fn rustic_hot_and_cold() -> Arc<dyn Source> {
+    let hot = local(fixture("rustic-hotcold/hot"));
+    open("rustic-hotcold", local(fixture("rustic-hotcold/repo")), Some(hot)).await
+}
+
+macro_rules! suite {
+    ($($source:ident),* $(,)?) => {
+        $(mod $source {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn every_path_of_every_snapshot_can_be_walked() {
+                super::every_path_of_every_snapshot_can_be_walked(&*super::$source().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn two_walks_find_the_same() {
+                super::two_walks_find_the_same(&*super::$source().await, &*super::$source().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn listings_stay_until_something_changes() {
+                super::listings_stay_until_something_changes(&*super::$source().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn what_is_not_there_cannot_be_opened() {
+                super::what_is_not_there_cannot_be_opened(&*super::$source().await).await;
+            }
+        })*
+    };
+}
+
+suite! { restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold }
+
+/// Every path of every snapshot, by snapshot and number of the path.
+async fn everything(source: &dyn Source) -> Vec<((String, usize), Walked)> {
+    let mut found = Vec::new();
+    for snapshot in source.snapshots().iter() {
+        for path in 0..snapshot.paths.len() {
+            let opened = source.open(&snapshot.id, path).resolve().await.unwrap();
+            assert!(!opened.name.contains(&b'/'), "{:?}", opened.name);
+            found.push(((snapshot.id.to_string(), path), walk(opened.node).await));
+        }
+    }
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found
+}
+
+async fn every_path_of_every_snapshot_can_be_walked(source: &dyn Source) {
+    let everything = everything(source).await;
+    assert!(everything.len() > 1);
+    for ((snapshot, path), walked) in &everything {
+        for (at, found) in walked {
+            let at = String::from_utf8_lossy(at);
+            assert!(found.content.is_ok(), "{snapshot} {path} {at}: {:?}", found.content);
+            assert!(found.xattrs.is_ok(), "{snapshot} {path} {at}: {:?}", found.xattrs);
+        }
+    }
+    let files = everything.iter().flat_map(|(_, walked)| walked.values());
+    assert!(files.filter(|found| found.meta.kind == FileType::File && found.meta.size > 0).count() > 10);
+}
+
+async fn two_walks_find_the_same(one: &dyn Source, other: &dyn Source) {
+    assert_eq!(one.id(), other.id());
+    let first = everything(one).await;
+    assert!(first == everything(one).await, "of one source");
+    assert!(
+        first == everything(other).await,
+        "of two sources of one repository: inodes must outlive a remount"
+    );
+}
+
+async fn listings_stay_until_something_changes(source: &dyn Source) {
+    let before = source.snapshots();
+    assert!(!source.refresh().await.unwrap(), "nothing changed");
+    let after = source.snapshots();
+    let ids =
+        |snapshots: &[backupfs::tree::Snapshot]| snapshots.iter().map(|s| s.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&before), ids(&after));
+    let health = source.health();
+    assert!(health.error.is_none() && health.listed.is_some() && health.omitted == 0, "{health:?}");
+    assert!(health.usage.bytes > 0 && health.usage.objects > 0);
+}
+
+async fn what_is_not_there_cannot_be_opened(source: &dyn Source) {
+    let known = source.snapshots()[0].clone();
+    let path = source.open(&known.id, known.paths.len()).resolve().await.err().unwrap();
+    assert_eq!(path.kind(), Kind::NotFound);
+    let snapshot = source.open(&"00".repeat(32).into(), 0).resolve().await.err().unwrap();
+    assert_eq!(snapshot.kind(), Kind::Stale);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ways_to_a_pair_show_the_same() {
+    assert!(everything(&*rustic_cold().await).await == everything(&*rustic_hot_and_cold().await).await);
+}
+
+/// A second look asks the store for nothing: what was listed is in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listing_again_asks_the_store_for_nothing() {
+    let store = CountingStore::new(local(fixture("restic-v2/repo")));
+    let source = open("restic-v2", store.clone(), None).await;
+    let snapshot = source.snapshots()[0].clone();
+    let names = async || {
+        let opened = source.open(&snapshot.id, 0).resolve().await.unwrap();
+        walk(opened.node).await.len()
+    };
+    let first = names().await;
+    let calls = store.take();
+    assert!(calls.iter().any(|call| matches!(call, Call::Range { .. })), "{calls:?}");
+    assert!(
+        !calls.iter().any(|call| matches!(call, Call::Get(key) if key.starts_with("data/"))),
+        "whole packs"
+    );
+    assert_eq!(names().await, first);
+    assert_eq!(store.take(), []);
+}
+
+/// An outage shows as such, and ends when the store is back; what was listed before stays listed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_no_absence_and_ends() {
+    for kind in [Kind::Unavailable, Kind::TimedOut, Kind::Denied] {
+        let store = FaultyStore::new(local(fixture("restic-v2/repo")));
+        let source = open("restic-v2", store.clone(), None).await;
+        let before = source.snapshots();
+        store.add(Rule::new(Fault::Fail(kind)));
+        store.add(Rule::new(Fault::Fail(kind)).lists());
+        assert_eq!(source.refresh().await.err().unwrap().kind(), kind);
+        assert!(source.health().error.is_some());
+        assert_eq!(source.snapshots().len(), before.len());
+        let error = source.open(&before[0].id, 0).resolve().await.err().unwrap();
+        assert_eq!(error.kind(), kind);
+        store.heal();
+        assert!(!source.refresh().await.unwrap());
+        assert!(source.health().error.is_none());
+        let opened = source.open(&before[0].id, 0).resolve().await.unwrap();
+        assert!(walk(opened.node).await.values().all(|found| found.content.is_ok()));
+    }
+}
+
+/// A disk that was unmounted leaves an empty directory: no snapshot was forgotten because of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_directory_is_no_repository_without_snapshots() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = directory.path().join("repo");
+    let mut copy = std::process::Command::new("cp");
+    assert!(copy.arg("-r").arg(fixture("restic-v2/repo")).arg(&repository).status().unwrap().success());
+    let source = open("restic-v2", local(repository.clone()), None).await;
+    let before = source.snapshots().len();
+    std::fs::rename(&repository, directory.path().join("away")).unwrap();
+    std::fs::create_dir(&repository).unwrap();
+    assert_eq!(source.refresh().await.err().unwrap().kind(), Kind::Unavailable);
+    assert_eq!(source.snapshots().len(), before);
+}
+
+/// A reader that is dropped while it waits harms nobody who waits for the same bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abandoned_read_harms_nobody() {
+    let source = restic_v2().await;
+    for snapshot in source.snapshots().iter() {
+        drop(source.open(&snapshot.id, 0).resolve().now_or_never());
+        let opened = source.open(&snapshot.id, 0).resolve().await.unwrap();
+        assert!(walk(opened.node).await.values().all(|found| found.content.is_ok()));
+    }
+}

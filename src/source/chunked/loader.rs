@@ -40,6 +40,9 @@ pub trait Packs: Send + Sync + 'static {
     /// The plaintext of a blob from its stored bytes, authenticated and checked against `id` and `place.size`.
     fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>>;
 
+    /// Told that bytes of a pack were wrong: true when there is another copy of it, which is read from now on.
+    fn distrust(&self, kind: BlobKind, pack: &Id) -> bool;
+
     /// Lists the index again if that may help: the index may be newer afterwards. `seen` is the generation that did not
     /// suffice.
     fn relist(&self, seen: u64) -> BoxFuture<'_, ()>;
@@ -209,6 +212,11 @@ impl Loader {
         Err(Error::new(Kind::Internal, format!("the fetch of blob {id} died")))
     }
 
+    /// Whether reading ahead keeps up: when half of its slots are taken, there is no use in planning more.
+    pub fn may_read_ahead(&self) -> bool {
+        self.0.ahead.available_permits() > AHEAD / 2
+    }
+
     /// Fetches those of `ids` that are neither here nor under way, as far as there are slots for reading ahead.
     pub fn read_ahead(&self, ids: impl IntoIterator<Item = Id>) {
         let index = self.index();
@@ -341,9 +349,20 @@ impl Inner {
         if !is_plausible(&place) {
             return Err(Error::new(Kind::Corrupt, format!("claims {} bytes", place.size)));
         }
+        let answer = self.read_copy(kind, *id, place).await;
+        match &answer {
+            Err(error) if error.kind() == Kind::Corrupt && self.packs.distrust(kind, &place.pack) => {
+                self.tell_of_rescue(id, &[(place, error.clone())]);
+                self.read_copy(kind, *id, place).await
+            }
+            _ => answer,
+        }
+    }
+
+    async fn read_copy(&self, kind: BlobKind, id: Id, place: Place) -> Result<Bytes> {
         let _room = self.shared.room_for(u64::from(place.length) + u64::from(place.size)).await;
         let stored = self.read(kind, &place.pack, u64::from(place.offset), u64::from(place.length)).await?;
-        let (packs, id) = (Arc::clone(&self.packs), *id);
+        let packs = Arc::clone(&self.packs);
         let plain = self.shared.pool.run(move || packs.decode(&id, &place, &stored)).await??;
         Ok(Bytes::from(plain))
     }

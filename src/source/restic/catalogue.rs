@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -47,6 +47,8 @@ pub(super) struct Catalogue {
     /// Snapshots changed since `refresh` last said so.
     unreported: AtomicBool,
     turn: AsyncMutex<Turn>,
+    /// Packs of which the hot store has a damaged copy.
+    distrusted: Mutex<HashSet<Id>>,
 }
 
 /// What is told about the lists.
@@ -85,6 +87,7 @@ impl Catalogue {
             state: Mutex::default(),
             unreported: AtomicBool::new(false),
             turn: AsyncMutex::new(Turn { bad: HashSet::new(), relisted: None, pause: Duration::ZERO }),
+            distrusted: Mutex::default(),
         };
         let catalogue = Arc::new(catalogue);
         catalogue.list_again(&mut *catalogue.turn.lock().await).await?;
@@ -167,16 +170,7 @@ impl Catalogue {
         files: Vec<Listed>,
         read: fn(&MasterKey, &Id, &[u8]) -> Result<T>,
     ) -> Fetched<T> {
-        let one = |file: Listed| async move {
-            let _room = self.shared.room_for(file.size).await;
-            let stored = match self.layout.get(kind, &file.id).await {
-                Ok(stored) => stored,
-                Err(error) => return (file, Err(error)),
-            };
-            let key = Arc::clone(&self.key);
-            let job = move || read(&key, &file.id, &stored);
-            (file, self.shared.pool.run(job).await.and_then(|done| done))
-        };
+        let one = |file: Listed| async move { (file, self.fetch_one(kind, file.id, read).await) };
         let mut done = stream::iter(files).map(one).buffer_unordered(FETCHES);
         let mut fetched = Fetched { good: Vec::new(), bad: Vec::new() };
         while let Some((file, result)) = done.next().await {
@@ -186,6 +180,29 @@ impl Catalogue {
             }
         }
         fetched
+    }
+
+    /// A file from the first store whose copy can be read; else what is wrong with the last.
+    async fn fetch_one<T: Send + 'static>(
+        &self,
+        kind: FileKind,
+        id: Id,
+        read: fn(&MasterKey, &Id, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let mut answer = Err(Error::new(Kind::NotFound, "no store has it"));
+        for copy in self.layout.copies() {
+            answer = match self.layout.get(copy, kind, &id).await {
+                Ok(stored) => {
+                    let key = Arc::clone(&self.key);
+                    self.shared.pool.run(move || read(&key, &id, &stored)).await.and_then(|read| read)
+                }
+                Err(error) => Err(error),
+            };
+            if answer.is_ok() {
+                break;
+            }
+        }
+        answer
     }
 
     /// Logs damaged files, once each. Returns why others could not be had now.
@@ -233,6 +250,12 @@ impl Catalogue {
     }
 }
 
+impl Catalogue {
+    fn lock_distrusted(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Fetched<T> {
     good: Vec<(Id, T)>,
     bad: Vec<(Listed, Error)>,
@@ -277,7 +300,12 @@ impl Packs for Catalogue {
         length: u64,
     ) -> BoxFuture<'a, Result<Bytes>> {
         let pack = *pack;
-        Box::pin(async move { self.layout.read_pack(kind, &pack, offset, length).await })
+        let distrusted = self.lock_distrusted().contains(&pack);
+        Box::pin(async move { self.layout.read_pack(kind, &pack, offset, length, distrusted).await })
+    }
+
+    fn distrust(&self, kind: BlobKind, pack: &Id) -> bool {
+        self.layout.is_pair() && kind == BlobKind::Tree && self.lock_distrusted().insert(*pack)
     }
 
     fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>> {

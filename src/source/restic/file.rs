@@ -61,8 +61,12 @@ impl TreeFile {
     }
 
     /// Fetches the small files around this one when small files are being read one after the other.
-    fn fetch_neighbours(self: &Arc<Self>) {
+    fn fetch_neighbours(&self) {
+        if !self.loader().may_read_ahead() {
+            return;
+        }
         let repository = Arc::clone(&self.dir.place.view.repository);
+        let Some(turn) = repository.misses.turn() else { return };
         let Some(parsed) = repository.parsed(&self.dir.tree).filter(|parsed| !parsed.is_in_sequence()) else {
             return;
         };
@@ -77,6 +81,7 @@ impl TreeFile {
                 }
             };
             loader.read_ahead(loader.shared().pool.run(near).await.unwrap_or_default());
+            drop(turn);
         });
     }
 }

@@ -99,36 +99,43 @@ impl Layout {
         Ok(objects.iter().filter_map(|object| listed(&object.key, object.size)).collect())
     }
 
-    /// A file as it is stored.
-    pub(super) async fn get(&self, kind: FileKind, id: &Id) -> Result<Bytes> {
-        let key = format!("{}{id}", self.folder(kind));
-        if let Some(hot) = &self.hot
-            && let Ok(stored) = in_time(&key, hot.get(&key, kind.largest())).await
-        {
-            return Ok(stored);
-        }
-        in_time(&key, self.store.get(&key, kind.largest())).await
+    /// The stores that may have a listed file, the one to ask first coming first.
+    pub(super) fn copies(&self) -> impl Iterator<Item = &dyn ObjectStore> {
+        self.hot.iter().chain(std::iter::once(&self.store)).map(|store| &**store)
     }
 
-    /// Exactly `length` bytes of a pack. Takes as long as the store does.
+    /// A file as a store has it.
+    pub(super) async fn get(&self, copy: &dyn ObjectStore, kind: FileKind, id: &Id) -> Result<Bytes> {
+        let key = format!("{}{id}", self.folder(kind));
+        in_time(&key, copy.get(&key, kind.largest())).await
+    }
+
+    /// Exactly `length` bytes of a pack. Takes as long as the store does. Trees come from the hot store, unless it is to
+    /// be left out.
     pub(super) async fn read_pack(
         &self,
         kind: BlobKind,
         pack: &Id,
         offset: u64,
         length: u64,
+        without_hot: bool,
     ) -> Result<Bytes> {
         let hex = pack.to_string();
         let key = match hex.get(..2).filter(|_| !self.legacy) {
             Some(folder) => format!("data/{folder}/{hex}"),
             None => format!("data/{hex}"),
         };
-        if let (Some(hot), BlobKind::Tree) = (&self.hot, kind)
+        if let (Some(hot), BlobKind::Tree, false) = (&self.hot, kind, without_hot)
             && let Ok(stored) = hot.get_range(&key, offset, length).await
         {
             return Ok(stored);
         }
         self.store.get_range(&key, offset, length).await
+    }
+
+    /// Whether there are two stores.
+    pub(super) fn is_pair(&self) -> bool {
+        self.hot.is_some()
     }
 
     /// Whether the repository is still where it was: a listing of a place that went away may look empty.
@@ -193,9 +200,10 @@ mod tests {
             let id: Id = ID.parse().unwrap();
             for (kind, file) in [FileKind::Key, FileKind::Snapshot, FileKind::Index].into_iter().zip(&files) {
                 assert_eq!(layout.list(kind).await.unwrap(), [Listed { id, size: file.len() as u64 }]);
-                assert_eq!(layout.get(kind, &id).await.unwrap(), file);
+                let copy = layout.copies().next().unwrap();
+                assert_eq!(layout.get(copy, kind, &id).await.unwrap(), file);
             }
-            assert_eq!(layout.read_pack(BlobKind::Data, &id, 5, 3).await.unwrap(), pack[5..8]);
+            assert_eq!(layout.read_pack(BlobKind::Data, &id, 5, 3, false).await.unwrap(), pack[5..8]);
         }
     }
 
@@ -210,11 +218,14 @@ mod tests {
         let (layout, _) = Layout::detect(cold, Some(Arc::new(hot))).await.unwrap();
         assert_eq!(layout.list(FileKind::Index).await.unwrap().len(), 2);
         let (id, other): (Id, Id) = (ID.parse().unwrap(), other.parse().unwrap());
-        assert_eq!(layout.get(FileKind::Index, &id).await.unwrap(), "hot");
-        assert_eq!(layout.get(FileKind::Index, &other).await.unwrap(), format!("index/{other}"));
-        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 0, 4).await.unwrap(), "hot!");
-        assert_eq!(layout.read_pack(BlobKind::Data, &id, 0, 4).await.unwrap(), "data");
-        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 5, 4).await.unwrap(), pack[5..9]);
+        let copies: Vec<_> = layout.copies().collect();
+        assert_eq!(layout.get(copies[0], FileKind::Index, &id).await.unwrap(), "hot");
+        assert_eq!(layout.get(copies[0], FileKind::Index, &other).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(layout.get(copies[1], FileKind::Index, &other).await.unwrap(), format!("index/{other}"));
+        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 0, 4, true).await.unwrap(), "data");
+        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 0, 4, false).await.unwrap(), "hot!");
+        assert_eq!(layout.read_pack(BlobKind::Data, &id, 0, 4, false).await.unwrap(), "data");
+        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 5, 4, false).await.unwrap(), pack[5..9]);
     }
 
     #[tokio::test]

@@ -47,7 +47,16 @@ async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)
     if listed.is_empty() {
         return Err(Error::new(Kind::Corrupt, "the repository has no key files"));
     }
-    let read = |id: Id| async move { (id, layout.get(FileKind::Key, &id).await) };
+    let read = |id: Id| async move {
+        let mut answer = Err(Error::new(Kind::NotFound, "no store has it"));
+        for copy in layout.copies() {
+            answer = layout.get(copy, FileKind::Key, &id).await;
+            if answer.is_ok() {
+                break;
+            }
+        }
+        (id, answer)
+    };
     let mut keys = Vec::new();
     let mut failure = None;
     for (id, stored) in join_all(listed.iter().map(|file| read(file.id))).await {

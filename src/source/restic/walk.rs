@@ -5,8 +5,10 @@
 //! fits into memory.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Small files read within this time of each other are one walk.
 const GOING_ON: Duration = Duration::from_secs(2);
@@ -78,14 +80,27 @@ impl Sequence {
 }
 
 /// How small files of a repository were fetched lately, in whatever order.
-#[derive(Default)]
-pub(super) struct Misses(Mutex<(Option<Instant>, u32)>);
+pub(super) struct Misses {
+    lately: Mutex<(Option<Instant>, u32)>,
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Misses {
+    fn default() -> Self {
+        Misses { lately: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 impl Misses {
+    /// The right to look for neighbours, which one file at a time has.
+    pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turn).try_acquire_owned().ok()
+    }
+
     /// Notes that a small file had to be fetched; how many stored bytes around it are worth fetching too. One file is
     /// one file, several within a short time are a walk.
     pub(super) fn note(&self, fits: bool) -> u64 {
-        let mut misses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut misses = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let going_on = misses.0.is_some_and(|last| last.elapsed() < GOING_ON);
         *misses = (Some(Instant::now()), if going_on { misses.1 + 1 } else { 0 });
         match misses.1 {
@@ -144,6 +159,10 @@ mod tests {
     #[test]
     fn one_miss_is_no_walk_and_a_walk_grows() {
         let misses = Misses::default();
+        let turn = misses.turn();
+        assert!(turn.is_some() && misses.turn().is_none());
+        drop(turn);
+        assert!(misses.turn().is_some());
         assert_eq!(misses.note(true), 0);
         assert_eq!(misses.note(true), 2 * FIRST_WINDOW);
         assert_eq!(misses.note(true), 4 * FIRST_WINDOW);

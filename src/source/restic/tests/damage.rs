@@ -136,3 +136,27 @@ async fn two_packs_that_were_swapped_are_noticed() {
     store.inner.insert(b, first).unwrap();
     assert!(failures(&store, &alpha, &good).await > 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_hot_half_is_made_good_by_the_cold_one() {
+    let name = "rustic-hotcold";
+    let (cold, hot) = (Watched::of(&fixture(name).join("repo")), Watched::of(&fixture(name).join("hot")));
+    for key in hot.keys("").into_iter().filter(|key| key != "config") {
+        hot.change(&key, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        });
+    }
+    let mut spec = spec(name, &cold);
+    // A key file whose middle is wrong opens nothing: that one has to be good.
+    for key in hot.keys("keys/") {
+        hot.inner.remove(&key).unwrap();
+    }
+    spec.hot = Some(Arc::<Watched>::clone(&hot) as _);
+    let source = open(spec, shared()).await.unwrap();
+    let snapshot = snapshot(&source, "alpha", "/srv/data", 0);
+    let root = open_path(&source, &snapshot, "/srv/data").await.node;
+    let found = manifest(&root).await;
+    let (first, second) = (expected(name, "alpha-1"), expected(name, "alpha-2"));
+    assert_same(&found, if found.len() == first.len() { &first } else { &second }, name);
+}

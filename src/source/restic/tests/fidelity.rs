@@ -191,3 +191,55 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lay_above_a_path_is_told_when_it_is_recorded() {
+    let (_, source) = opened("restic-v2").await;
+    let alpha = snapshot(&source, "alpha", "/srv/data", 0);
+    let Ancestors::Recorded(above) = open_path(&source, &alpha, "/srv/data").await.ancestors else {
+        panic!("they are recorded")
+    };
+    assert_eq!(above.len(), 1, "only /srv");
+    assert_eq!((above[0].uid, above[0].gid, above[0].perm & 0o700), (0, 0, 0o700));
+    let beta = snapshot(&source, "beta", "/home/bob/a+b", 0);
+    let opened = open_path(&source, &beta, "/home/bob/a+b").await;
+    let Ancestors::Recorded(above) = opened.ancestors else { panic!("they are recorded") };
+    let told: Vec<_> = above.iter().map(|dir| (dir.uid, dir.perm)).collect();
+    assert_eq!(told, [(0, 0o755), (1000, 0o700)]);
+    assert_eq!((opened.node.meta.kind, &*opened.name), (FileType::Dir, &b"a+b"[..]));
+    // Saved as a relative path, and as `.`.
+    for path in ["/home/bob", "/opt/app"] {
+        let gamma = snapshot(&source, "gamma", path, 0);
+        assert_eq!(open_path(&source, &gamma, path).await.ancestors, Ancestors::Unknown, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_memory_everything_is_still_read() {
+    let store = Watched::of(&fixture("restic-v2").join("repo"));
+    let source = open(spec("restic-v2", &store), Shared::new(Budget::of(0))).await.unwrap();
+    let alpha = snapshot(&source, "alpha", "/srv/data", 1);
+    let root = open_path(&source, &alpha, "/srv/data").await.node;
+    assert_same(&manifest(&root).await, &expected("restic-v2", "alpha-2"), "no memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_read_one_after_the_other_take_few_reads() {
+    let (store, source) = opened("restic-v2").await;
+    let alpha = snapshot(&source, "alpha", "/srv/data", 0);
+    let root = open_path(&source, &alpha, "/srv/data").await.node;
+    let many = dir(&root).lookup(b"many").resolve().await.unwrap().unwrap();
+    let mut files = entries(&*dir(&many)).await;
+    assert!(files.len() > 300);
+    // In no order, as cp reads them.
+    files.sort_by_key(|(_, node)| match node.meta.identity {
+        Identity::Key(key) => key,
+        Identity::Path => 0,
+    });
+    store.take_asked("");
+    for (_, node) in &files {
+        contents(node).await.unwrap();
+    }
+    let reads = store.take_asked("data/").len();
+    assert!(reads < files.len() / 3, "{reads} reads for {} files", files.len());
+}

@@ -21,7 +21,7 @@ use crate::cache::Budget;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Shared;
 use crate::store::{Memory, ObjectInfo, ObjectStore};
-use crate::tree::{Content, Dir, Entry, FileType, Identity, Node, Opened, Snapshot, Source};
+use crate::tree::{Ancestors, Content, Dir, Entry, FileType, Identity, Node, Opened, Snapshot, Source};
 
 /// Where a fixture lies.
 fn fixture(name: &str) -> PathBuf {

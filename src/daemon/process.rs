@@ -20,12 +20,15 @@ pub fn keep_secrets() -> Result<()> {
 /// glibc gives each thread an arena, and the holes in them add up to more than all caches (314 MiB against 89 after
 /// reading 512 MiB). Smaller thresholds cost processor time, for pages that are given back and taken again.
 pub fn bound_allocator() {
-    const LARGE: libc::c_int = 4 << 20;
-    for (parameter, value) in
-        [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, 2 * LARGE)]
+    #[cfg(target_env = "gnu")]
     {
-        // SAFETY: sets a number inside the allocator; refused, it stays as it was.
-        unsafe { libc::mallopt(parameter, value) };
+        const LARGE: libc::c_int = 4 << 20;
+        for (parameter, value) in
+            [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, 2 * LARGE)]
+        {
+            // SAFETY: sets a number inside the allocator; refused, it stays as it was.
+            unsafe { libc::mallopt(parameter, value) };
+        }
     }
 }
 

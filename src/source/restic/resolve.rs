@@ -6,21 +6,12 @@
 use std::sync::Arc;
 
 use super::directory::{NO_TREE, TreeDir};
-use super::format::tree::NodeRef;
+use super::format::tree::{NodeRef, acl};
 use super::parsed::Parsed;
 use super::snapshots::Held;
 use super::view::{Place, View};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Ancestor, Ancestors, Content, FileType, Meta, Node, Opened, Validity};
-
-/// The name of an access ACL, and what it is made of: a version, then entries of tag, permissions and id.
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const ACL_HEADER: usize = 4;
-const ACL_ENTRY: usize = 8;
-const ACL_USER: u16 = 0x02;
-const ACL_GROUP_OBJ: u16 = 0x04;
-const ACL_GROUP: u16 = 0x08;
-const ACL_MASK: u16 = 0x10;
 
 /// The content of the path of `view`.
 pub(super) async fn open(view: Arc<View>, held: Arc<Held>) -> Result<Opened> {
@@ -75,32 +66,9 @@ async fn walk(root: &TreeDir, names: &[&[u8]]) -> Result<Option<Found>> {
 /// Who may pass a directory, of whom plain permission bits can tell. Where it has an access ACL, these are cut until
 /// they let in nobody whom the ACL keeps out.
 fn ancestor(entry: &NodeRef<'_>) -> Ancestor {
-    let acl = entry.xattrs().find(|(name, _)| *name == ACCESS_ACL).map_or(0o777, |(_, acl)| acl_grants(acl));
-    Ancestor { uid: entry.uid(), gid: entry.gid(), perm: entry.perm() & 0o777 & acl }
-}
-
-/// The permission bits that an ACL leaves: the group gets what its own entry grants and no named user (who may be in
-/// it) is denied; the others what nobody named is denied. In the mode of such a directory the group bits are the mask.
-fn acl_grants(acl: &[u8]) -> u16 {
-    let entries = || acl.get(ACL_HEADER..).unwrap_or_default().chunks_exact(ACL_ENTRY).filter_map(acl_entry);
-    let granted = |wanted: &'static [u16]| {
-        entries().filter(move |(tag, _)| wanted.contains(tag)).fold(0o7, |granted, (_, perm)| granted & perm)
-    };
-    let mask = granted(&[ACL_MASK]);
-    let group = granted(&[ACL_GROUP_OBJ, ACL_USER]) & mask;
-    let named = entries().any(|(tag, _)| matches!(tag, ACL_USER | ACL_GROUP));
-    let others = if named { granted(&[ACL_USER, ACL_GROUP]) & mask } else { 0o7 };
-    0o700 | group << 3 | others
-}
-
-/// Tag and permissions of an entry.
-fn acl_entry(entry: &[u8]) -> Option<(u16, u16)> {
-    match entry {
-        [tag_low, tag_high, low, high, ..] => {
-            Some((u16::from_le_bytes([*tag_low, *tag_high]), u16::from_le_bytes([*low, *high]) & 0o7))
-        }
-        _ => None,
-    }
+    let granted =
+        entry.xattrs().find(|(name, _)| *name == acl::ACCESS).map_or(0o777, |(_, value)| acl::grants(value));
+    Ancestor { uid: entry.uid(), gid: entry.gid(), perm: entry.perm() & 0o777 & granted }
 }
 
 /// A recorded path in its components.
@@ -165,33 +133,5 @@ mod tests {
                 "{path}"
             );
         }
-    }
-
-    #[test]
-    fn an_acl_cuts_the_bits_that_would_let_in_whom_it_keeps_out() {
-        let entry = |&(tag, perm): &(u16, u16)| {
-            [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat()
-        };
-        let acl = |entries: &[(u16, u16)]| {
-            let entries: Vec<u8> = entries.iter().flat_map(entry).collect();
-            [2u32.to_le_bytes().to_vec(), entries].concat()
-        };
-        let (owner, mask, others) = ((1, 7), (0x10, 7), (0x20, 5));
-        for (what, entries, left) in [
-            ("a plain one", vec![owner, (4, 5), others], 0o757),
-            ("a named user adds nothing", vec![owner, (2, 7), (4, 4), mask, others], 0o747),
-            ("a denied user, of the group or not", vec![owner, (2, 0), (4, 5), mask, others], 0o700),
-            ("one of two users is denied", vec![owner, (2, 7), (2, 4), (4, 5), mask, others], 0o744),
-            (
-                "a denied group, whose members may be of the other",
-                vec![owner, (4, 5), (8, 0), mask, others],
-                0o750,
-            ),
-            ("the mask counts for all who are named", vec![owner, (2, 7), (4, 5), (0x10, 4), others], 0o744),
-        ] {
-            assert_eq!(acl_grants(&acl(&entries)), left, "{what}");
-        }
-        assert_eq!(acl_grants(&[]), 0o777);
-        assert_eq!(acl_grants(&acl(&[(2, 0)])[..9]), 0o777, "an entry cut short is none");
     }
 }

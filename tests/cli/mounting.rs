@@ -167,3 +167,21 @@ fn a_place_may_have_any_name() {
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }
 }
+
+#[test]
+fn a_repository_that_comes_later_is_shown() {
+    if !can_mount() {
+        return;
+    }
+    let mountpoint = Mountpoint::new();
+    let (present, missing) = (fixture(), mountpoint.beside("missing"));
+    let (code, stderr) =
+        run(present.command("mount").arg("-r").arg(&missing).arg(mountpoint.path()).arg("-orefresh=1s"));
+    assert_eq!(code, 0, "{stderr}");
+    let status = || fs::read_to_string(mountpoint.path().join(".backupfs/status.json")).unwrap();
+    assert!(status().contains("missing: cannot be opened"), "{}", status());
+    let copy = mountpoint.beside("copy");
+    succeed(Command::new("cp").arg("-r").arg(present.repository()).arg(&copy));
+    fs::rename(&copy, &missing).unwrap();
+    wait_for("the repository to be shown", || !status().contains("cannot be opened"));
+}

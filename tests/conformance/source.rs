@@ -3,6 +3,7 @@
 //! [`crate::harness::walk`] holds every node to its contract on the way; here it is sent through real repositories, and
 //! two walks, two readers and two sources of one repository are compared.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use backupfs::error::Kind;
 use backupfs::source::chunked::Shared;
 use backupfs::source::restic::{self, Spec};
 use backupfs::store::{Local, ObjectStore};
-use backupfs::tree::{FileType, Source};
+use backupfs::tree::{FileType, Opened, Snapshot, Source};
 use futures_util::FutureExt;
 
 use crate::harness::counting::{Call, CountingStore};
@@ -125,8 +126,7 @@ async fn listings_stay_until_something_changes(source: &dyn Source) {
     let before = source.snapshots();
     assert!(!source.refresh().await.unwrap(), "nothing changed");
     let after = source.snapshots();
-    let ids =
-        |snapshots: &[backupfs::tree::Snapshot]| snapshots.iter().map(|s| s.id.clone()).collect::<Vec<_>>();
+    let ids = |snapshots: &[Snapshot]| snapshots.iter().map(|s| s.id.clone()).collect::<BTreeSet<_>>();
     assert_eq!(ids(&before), ids(&after));
     let health = source.health();
     assert!(health.error.is_none() && health.listed.is_some() && health.omitted == 0, "{health:?}");
@@ -184,9 +184,21 @@ async fn an_outage_is_no_absence_and_ends() {
         store.heal();
         assert!(!source.refresh().await.unwrap());
         assert!(source.health().error.is_none());
-        let opened = source.open(&before[0].id, 0).resolve().await.unwrap();
+        let opened = opened_at_last(&*source, &before[0]).await;
         assert!(walk(opened.node).await.values().all(|found| found.content.is_ok()));
     }
+}
+
+/// What was asked for during the outage may still be under way, and whoever joins it shares its failure; once it has
+/// ended nothing is left of it.
+async fn opened_at_last(source: &dyn Source, snapshot: &Snapshot) -> Opened {
+    for _ in 0..100 {
+        if let Ok(opened) = source.open(&snapshot.id, 0).resolve().await {
+            return opened;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the store works again, and the source does not");
 }
 
 /// A disk that was unmounted leaves an empty directory: no snapshot was forgotten because of that.

@@ -25,7 +25,7 @@ const FAILED: i32 = 32;
 pub fn serve_handed_over() -> Result<()> {
     process::close_inherited();
     process::take_name();
-    process::share_heaps();
+    process::bound_allocator();
     process::keep_secrets()?;
     let mut line = take_stdin()?;
     let orders = Orders::receive(&mut line)?;

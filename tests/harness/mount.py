@@ -49,7 +49,7 @@ def backupfs(*argv, timeout=60, check=True, env=None, user=None, cwd=None):
 
 
 class Mount:
-    """A mounted repository. path: the mountpoint; pid: the daemon; log: its log file.
+    """A mounted repository. path: the mountpoint; pid: the daemon; log: its log file; said: what mount wrote to stderr.
     passed: variables of the environment that the command may see."""
 
     def __init__(self, repository, *options, at=None, log_level="warn", passed=()):
@@ -59,8 +59,9 @@ class Mount:
         self.path = pathlib.Path(at) if at else scratch("mnt")
         self.log = scratch("log") / "backupfs.log"
         before, env = children(), environment(**{name: os.environ[name] for name in passed})
-        backupfs("mount", self.path, *repository.arguments(), "-o", f"log={self.log},log-level={log_level}", *options,
-                 timeout=MOUNT_SECONDS, env=env)
+        result = backupfs("mount", self.path, *repository.arguments(), "-o", f"log={self.log},log-level={log_level}", *options,
+                          timeout=MOUNT_SECONDS, env=env)
+        self.said = result.message
         daemons = children() - before
         assert len(daemons) == 1, f"{len(daemons)} processes left by a mount, expected the daemon alone"
         self.pid = daemons.pop()

@@ -6,18 +6,12 @@
 use std::sync::Arc;
 
 use super::directory::{NO_TREE, TreeDir};
-use super::format::tree::NodeRef;
+use super::format::tree::{NodeRef, acl};
 use super::parsed::Parsed;
 use super::snapshots::Held;
 use super::view::{Place, View};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Ancestor, Ancestors, Content, FileType, Meta, Node, Opened, Validity};
-
-/// The name of an access ACL, and what it is made of: a version, then entries of tag, permissions and id.
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const ACL_HEADER: usize = 4;
-const ACL_ENTRY: usize = 8;
-const ACL_GROUP: u16 = 0x04;
 
 /// The content of the path of `view`.
 pub(super) async fn open(view: Arc<View>, held: Arc<Held>) -> Result<Opened> {
@@ -69,23 +63,12 @@ async fn walk(root: &TreeDir, names: &[&[u8]]) -> Result<Option<Found>> {
     Ok(None)
 }
 
-/// Who may pass a directory. Where it has an access ACL, the group bits of its mode are the ACL's mask: what the group
-/// itself is granted is in the ACL.
+/// Who may pass a directory, of whom plain permission bits can tell. Where it has an access ACL, these are cut until
+/// they let in nobody whom the ACL keeps out.
 fn ancestor(entry: &NodeRef<'_>) -> Ancestor {
-    let acl = entry.xattrs().find(|(name, _)| *name == ACCESS_ACL).and_then(|(_, acl)| acl_group(acl));
-    let cut = acl.map_or(0o777, |granted| 0o707 | granted << 3);
-    Ancestor { uid: entry.uid(), gid: entry.gid(), perm: entry.perm() & 0o777 & cut }
-}
-
-/// What the group entry of an ACL grants.
-fn acl_group(acl: &[u8]) -> Option<u16> {
-    let entries = acl.get(ACL_HEADER..)?;
-    entries.chunks_exact(ACL_ENTRY).find_map(|entry| match entry {
-        [tag_low, tag_high, low, high, ..] if u16::from_le_bytes([*tag_low, *tag_high]) == ACL_GROUP => {
-            Some(u16::from_le_bytes([*low, *high]) & 0o7)
-        }
-        _ => None,
-    })
+    let granted =
+        entry.xattrs().find(|(name, _)| *name == acl::ACCESS).map_or(0o777, |(_, value)| acl::grants(value));
+    Ancestor { uid: entry.uid(), gid: entry.gid(), perm: entry.perm() & 0o777 & granted }
 }
 
 /// A recorded path in its components.
@@ -150,17 +133,5 @@ mod tests {
                 "{path}"
             );
         }
-    }
-
-    #[test]
-    fn the_group_of_an_acl_is_its_group_entry() {
-        let entry =
-            |tag: u16, perm: u16| [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat();
-        // owner rwx, named user rwx, group r--, mask rwx, others ---
-        let entries = [entry(1, 7), entry(2, 7), entry(4, 4), entry(0x10, 7), entry(0x20, 0)].concat();
-        let acl = [2u32.to_le_bytes().to_vec(), entries].concat();
-        assert_eq!(acl_group(&acl), Some(4));
-        assert_eq!(acl_group(&acl[..4]), None);
-        assert_eq!(acl_group(&[]), None);
     }
 }

@@ -47,6 +47,26 @@ pub fn is_valid(value: &[u8]) -> bool {
     last == OTHER
 }
 
+/// The permission bits that the access ACL `value` leaves: the group gets what its own entry grants and no named user
+/// (who may be in it) is denied; the others what nobody named is denied. In the mode of a node with an ACL the group
+/// bits are the mask, so plain bits alone would let in more.
+pub fn grants(value: &[u8]) -> u16 {
+    let entries =
+        || value.get(VERSION.len()..).unwrap_or_default().as_chunks::<8>().0.iter().map(tag_and_perm);
+    let granted = |wanted: &'static [u16]| {
+        entries().filter(move |(tag, _)| wanted.contains(tag)).fold(7, |granted, (_, perm)| granted & perm)
+    };
+    let mask = granted(&[MASK]);
+    let group = granted(&[GROUP_OBJ, USER]) & mask;
+    let named = entries().any(|(tag, _)| matches!(tag, USER | GROUP));
+    let others = if named { granted(&[USER, GROUP]) & mask } else { 7 };
+    0o700 | group << 3 | others
+}
+
+fn tag_and_perm(&[tag_low, tag_high, perm_low, perm_high, ..]: &[u8; 8]) -> (u16, u16) {
+    (u16::from_le_bytes([tag_low, tag_high]), u16::from_le_bytes([perm_low, perm_high]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +146,35 @@ mod tests {
         let mut other_version = good;
         other_version[0] = 3;
         assert!(!is_valid(&other_version));
+    }
+
+    #[test]
+    fn cuts_the_bits_that_would_let_in_whom_it_keeps_out() {
+        let user = |perm| (USER, perm, 1000);
+        let (group, others) = ((GROUP_OBJ, 5, NOBODY), (OTHER, 5, NOBODY));
+        for (what, entries, left) in [
+            ("a plain one", vec![OWNER_ENTRY, group, others], 0o757),
+            (
+                "a named user adds nothing",
+                vec![OWNER_ENTRY, user(7), (GROUP_OBJ, 4, NOBODY), MASK_ENTRY, others],
+                0o747,
+            ),
+            (
+                "a denied user, of the group or not",
+                vec![OWNER_ENTRY, user(0), group, MASK_ENTRY, others],
+                0o700,
+            ),
+            (
+                "one of two users is denied",
+                vec![OWNER_ENTRY, user(7), user(4), group, MASK_ENTRY, others],
+                0o744,
+            ),
+            ("a denied group", vec![OWNER_ENTRY, group, (GROUP, 0, 1000), MASK_ENTRY, others], 0o750),
+            ("the mask counts for all", vec![OWNER_ENTRY, user(7), group, (MASK, 4, NOBODY), others], 0o744),
+        ] {
+            assert_eq!(grants(&acl(&entries)), left, "{what}");
+        }
+        assert_eq!(grants(&[]), 0o777);
+        assert_eq!(grants(&acl(&[user(0)])[..9]), 0o777, "an entry cut short is none");
     }
 }

@@ -4,7 +4,7 @@
 //! arenas (bytes, ids, device numbers) instead of a string per field. What cannot be shown is left out and reported
 //! as a [`Flaw`]; every name, target and attribute that is listed can be handed to the kernel as it is.
 
-mod acl;
+pub mod acl;
 mod build;
 mod parse;
 mod record;

@@ -26,23 +26,21 @@ pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
     pub seeds: fn(&Plain) -> Vec<Vec<u8>>,
-    /// How many inputs are quick enough for every run of the tests.
-    pub smoke: usize,
 }
 
 pub const TARGETS: &[Target] = &[
-    Target { name: "key", run: key, seeds: |plain| plain.keys.clone(), smoke: 200 },
-    Target { name: "config", run: config, seeds: |plain| plain.configs.clone(), smoke: 4000 },
-    Target { name: "index", run: index, seeds: |plain| plain.indexes.clone(), smoke: 1000 },
-    Target { name: "snapshot", run: snapshot, seeds: |plain| plain.snapshots.clone(), smoke: 4000 },
-    Target { name: "time", run: time, seeds: times, smoke: 4000 },
-    Target { name: "tree", run: tree, seeds: |plain| plain.trees.clone(), smoke: 1000 },
-    Target { name: "name", run: name, seeds: names, smoke: 4000 },
-    Target { name: "acl", run: acl, seeds: acls, smoke: 4000 },
-    Target { name: "unit", run: unit, seeds: |plain| plain.configs.clone(), smoke: 4000 },
-    Target { name: "unpacked", run: unpacked, seeds: unpackeds, smoke: 2000 },
-    Target { name: "frame", run: frame, seeds: frames, smoke: 2000 },
-    Target { name: "repository", run: repository, seeds: |plain| plain.trees.clone(), smoke: 100 },
+    Target { name: "key", run: key, seeds: |plain| plain.keys.clone() },
+    Target { name: "config", run: config, seeds: |plain| plain.configs.clone() },
+    Target { name: "index", run: index, seeds: |plain| plain.indexes.clone() },
+    Target { name: "snapshot", run: snapshot, seeds: |plain| plain.snapshots.clone() },
+    Target { name: "time", run: time, seeds: times },
+    Target { name: "tree", run: tree, seeds: |plain| plain.trees.clone() },
+    Target { name: "name", run: name, seeds: names },
+    Target { name: "acl", run: acl, seeds: acls },
+    Target { name: "unit", run: unit, seeds: |plain| plain.configs.clone() },
+    Target { name: "unpacked", run: unpacked, seeds: unpackeds },
+    Target { name: "frame", run: frame, seeds: frames },
+    Target { name: "repository", run: repository, seeds: |plain| plain.trees.clone() },
 ];
 
 /// The key that [`Key::known`] is to a writer.

@@ -60,6 +60,16 @@ fn every_rust_file_below_tests_belongs_to_a_target() {
 }
 
 #[test]
+fn only_what_another_test_runs_is_ignored() {
+    let mark = ["#[", "ignore"].concat();
+    for file in files("tests", ".rs").into_iter().chain(files("src", ".rs")) {
+        let text = text(&file);
+        let unrun = text.lines().find(|line| line.contains(&mark) && !line.contains("by the test above"));
+        assert_eq!(unrun, None, "{}", file.display());
+    }
+}
+
+#[test]
 fn every_suite_of_programs_is_run() {
     let runner = text(Path::new("tests/run"));
     for suite in files("tests", "/run").into_iter().filter(|file| file.iter().count() == 3) {

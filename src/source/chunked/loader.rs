@@ -137,8 +137,9 @@ impl Loader {
         self.0.packs.relist(seen).await;
     }
 
-    /// A data blob.
-    pub async fn data(&self, id: &Id) -> Result<Bytes> {
+    /// A data blob, waited for.
+    #[cfg(test)]
+    async fn data(&self, id: &Id) -> Result<Bytes> {
         match self.want(&[*id]).pop() {
             Some(Wanted::Here(blob)) => Ok(blob),
             Some(Wanted::Coming(coming)) => self.arrival(coming).await,

@@ -95,3 +95,22 @@ async fn blobs_of_an_index_file_that_appears_later_are_found_when_needed() {
     let root = open_path(&source, &alpha, "/srv/data").await.node;
     assert_same(&manifest(&root).await, &expected("restic-v2", "alpha-1"), "after one listing");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_repository_is_not_listed_for_each_damaged_file() {
+    let (store, source) = opened("restic-v2").await;
+    let alpha = snapshot(&source, "alpha", "/srv/data", 0);
+    let root = open_path(&source, &alpha, "/srv/data").await.node;
+    let many = dir(&root).lookup(b"many").resolve().await.unwrap().unwrap();
+    let files = entries(&*dir(&many)).await;
+    for pack in store.keys("data/") {
+        store.inner.remove(&pack).unwrap();
+    }
+    store.take_asked("");
+    for (_, node) in files.iter().filter(|(_, node)| node.meta.size > 0).take(100) {
+        assert_eq!(contents(node).await.unwrap_err().kind(), Kind::Corrupt);
+    }
+    let listings = store.take_asked("index/").len();
+    assert!((1..20).contains(&listings), "{listings} listings for 100 files");
+    assert_eq!(source.health().omitted, 100, "each is counted, once");
+}

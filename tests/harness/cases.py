@@ -182,8 +182,11 @@ def main():
     sys.exit(1 if count["failed"] else 0)
 
 
-# Run as root in a mount namespace of its own (slave: what is unmounted outside must not live on in here): $1 stage, $2 project, $3 binary, $4 uid, then the command.
-_BECOME_ORDINARY = """
+# First thing in a mount namespace: the mounts of tests that run beside this one must not live on in here.
+FORGET_MOUNTS = "awk '$3 == \"fuse.backupfs\" { print $2 }' /proc/mounts | xargs -r umount -l"
+
+# Run as root in a mount namespace of its own: $1 stage, $2 project, $3 binary, $4 uid, then the command.
+_BECOME_ORDINARY = FORGET_MOUNTS + """
 set -e
 stage=$1 project=$2 binary=$3 uid=$4; shift 4
 mount -t tmpfs -o mode=755 tmpfs "$stage"
@@ -208,7 +211,7 @@ def _as_ordinary_user(wanted, cases):
     stage = scratch("ordinary")
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(PROJECT)
     child = subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _BECOME_ORDINARY, "sh", stage, PROJECT, binary(),
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BECOME_ORDINARY, "sh", stage, PROJECT, binary(),
          str(USER), "python3", stage / "project" / script, ORDINARY, *wanted], stdout=subprocess.PIPE, text=True)
     count, ready = {"passed": 0, "failed": 0, "skipped": 0}, False
     for line in child.stdout:

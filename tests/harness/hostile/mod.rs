@@ -12,6 +12,8 @@
 //! of an index file or of a snapshot, the bytes of any object. It shares no code with the reader, so that a mistake in
 //! one does not hide in the other.
 
+#![allow(dead_code, unused_imports, reason = "each target uses its part")]
+
 pub mod frame;
 pub mod node;
 mod repository;

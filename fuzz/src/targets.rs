@@ -115,7 +115,7 @@ fn check(tree: &Tree) {
         check_node(&node);
     }
     assert!(tree.entry(tree.len()).is_none());
-    assert_eq!(tree.is_empty(), names.is_empty());
+    assert_eq!(tree.is_empty(), tree.entry(0).is_none());
 }
 
 fn check_node(node: &NodeRef<'_>) {

@@ -111,6 +111,7 @@ impl Source for Late {
                 error: Some(self.failure()),
                 usage: Usage::default(),
                 omitted: 0,
+                left_out: Vec::new(),
             },
         }
     }

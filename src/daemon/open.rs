@@ -25,6 +25,8 @@ pub struct Tree {
     pub immutable: bool,
     /// Sources that could not be opened yet: each error names its source.
     pub failed: Vec<Error>,
+    /// Damaged files of those that could be, a line each, which the log has already.
+    pub left_out: Vec<String>,
 }
 
 /// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
@@ -35,6 +37,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     if opened.iter().all(Result::is_err) {
         return Err(all_failed(opened.into_iter().filter_map(Result::err).collect()));
     }
+    let left_out = opened.iter().flatten().flat_map(|source| source.health().left_out).collect();
     let mut members = Vec::new();
     let mut failed = Vec::new();
     for (source, opened) in config.sources.iter().zip(opened) {
@@ -47,7 +50,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
     let namespace = Namespace::new(members, translate::names(config))?;
-    Ok(Tree { namespace, immutable: true, failed })
+    Ok(Tree { namespace, immutable: true, failed, left_out })
 }
 
 /// The first failure, with a word about the others.

@@ -139,7 +139,8 @@ fn serve_on(
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();
     signals::refresh_on(hangups, namespace, life.clone(), orders.foreground);
-    ready(tree.failed.iter().map(|error| format!("cannot be opened now: {error}")).collect())?;
+    let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
+    ready(failed.chain(tree.left_out).collect())?;
     let ended = session.wait();
     refreshing.abort();
     ended

@@ -53,7 +53,7 @@ impl Namespace {
             .members
             .iter()
             .map(|member| {
-                let SourceHealth { listed, error, usage, omitted } = member.source.health();
+                let SourceHealth { listed, error, usage, omitted, .. } = member.source.health();
                 json!({
                     "name": member.source.name(),
                     "id": member.source.id(),

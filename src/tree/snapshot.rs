@@ -93,6 +93,14 @@ pub struct SourceHealth {
     pub usage: Usage,
     /// Damaged or unshowable things met so far (a garbage snapshot file, a bad name), each logged once.
     pub omitted: u64,
+    /// Of those, the files that lists are made of (a garbage snapshot file, a cut index): which and why, at most
+    /// [`SourceHealth::MOST_TOLD`].
+    pub left_out: Vec<String>,
+}
+
+impl SourceHealth {
+    /// So many damaged files are told one by one.
+    pub const MOST_TOLD: usize = 20;
 }
 
 /// A place that holds snapshots: one repository, one dataset, one pattern of directories.

@@ -182,8 +182,11 @@ def main():
     sys.exit(1 if count["failed"] else 0)
 
 
+# First thing in a mount namespace: the mounts of tests that run beside this one must not live on in here.
+FORGET_MOUNTS = "awk '$3 == \"fuse.backupfs\" { print $2 }' /proc/mounts | xargs -r umount -l"
+
 # Run as root in a mount namespace of its own: $1 stage, $2 project, $3 binary, $4 uid, then the command.
-_BECOME_ORDINARY = """
+_BECOME_ORDINARY = FORGET_MOUNTS + """
 set -e
 stage=$1 project=$2 binary=$3 uid=$4; shift 4
 mount -t tmpfs -o mode=755 tmpfs "$stage"

@@ -268,6 +268,7 @@ impl Source for FakeSource {
             error: state.down.clone(),
             usage: Usage { bytes: 1000, objects: 10 },
             omitted: 0,
+            left_out: Vec::new(),
         }
     }
 }

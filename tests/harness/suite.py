@@ -4,6 +4,12 @@ import os, pathlib, re, subprocess, sys, time
 SUM = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 
 
+def say(line):
+    """Prints a line in one write, whole also where Python does not buffer."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main(directory):
     """Arguments: the beginnings of names, to run only those; --list names them. Exit code 1 when a case failed."""
     directory = pathlib.Path(directory)
@@ -16,14 +22,14 @@ def main(directory):
     total = [0, 0, 0]
     for script in scripts:
         begun = time.monotonic()
-        print(f"# {directory.name}/{script.name}", flush=True)
+        say(f"# {directory.name}/{script.name}")
         counted = _run(script)
-        print(f"# {time.monotonic() - begun:.1f} s", flush=True)
+        say(f"# {time.monotonic() - begun:.1f} s")
         total = [a + b for a, b in zip(total, counted)]
     if not scripts:
-        print("no such test")
+        say("no such test")
         total[1] += 1
-    print("{} passed, {} failed, {} skipped".format(*total))
+    say("{} passed, {} failed, {} skipped".format(*total))
     sys.exit(1 if total[1] else 0)
 
 
@@ -36,9 +42,9 @@ def _run(script):
         if found:
             counted = [int(n) for n in found.groups()]
         else:
-            print(line, end="", flush=True)
+            say(line.rstrip("\n"))
     code = child.wait()
     if counted is None or (code != 0 and counted[1] == 0):
-        print(f"not ok {script.name} broke off with {code}")
+        say(f"not ok {script.name} broke off with {code}")
         return [0, 1, 0] if counted is None else [counted[0], counted[1] + 1, counted[2]]
     return counted

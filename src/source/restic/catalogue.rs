@@ -23,7 +23,7 @@ use super::layout::{FileKind, Layout, Listed};
 use super::snapshots::{Held, SnapshotList};
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{BlobIndex, BlobKind, Damage, Id, IndexFile, Packs, Place, Shared, Standing};
-use crate::tree::Usage;
+use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
 const FETCHES: usize = 16;
@@ -52,10 +52,14 @@ pub(super) struct Catalogue {
 }
 
 /// What is told about the lists.
-#[derive(Default)]
-struct State {
-    error: Option<Error>,
-    usage: Usage,
+#[derive(Clone, Default)]
+pub(super) struct State {
+    /// Why the last listing failed.
+    pub error: Option<Error>,
+    /// What the index holds.
+    pub usage: Usage,
+    /// Damaged files: the first of them.
+    pub left_out: Vec<String>,
 }
 
 /// Held by the one who lists.
@@ -100,10 +104,9 @@ impl Catalogue {
         self.snapshots.load_full()
     }
 
-    /// Why the last listing failed, and what the index holds.
-    pub(super) fn state(&self) -> (Option<Error>, Usage) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.error.clone(), state.usage)
+    /// What is told about the lists.
+    pub(super) fn state(&self) -> State {
+        self.lock_state().clone()
     }
 
     /// Lists again; true when the snapshots changed since the last time this said so.
@@ -116,7 +119,7 @@ impl Catalogue {
     /// One complete listing; true when it changed the index.
     async fn list_again(&self, turn: &mut Turn) -> Result<bool> {
         let done = self.list_and_load(turn).await;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock_state();
         let (changed, error) = match done {
             Ok((changed, incomplete)) => (Ok(changed), incomplete),
             Err(error) => (Err(error.clone()), Some(error)),
@@ -145,12 +148,8 @@ impl Catalogue {
             self.fetch(FileKind::Index, new_indexes, read_index),
             self.fetch(FileKind::Snapshot, new_snapshots, read_snapshot),
         );
-        if let (true, true, Some((file, error))) =
-            (known.is_empty(), new_indexes.good.is_empty(), new_indexes.bad.first())
-        {
-            let which = format!("{}: no index file can be read; index {}", self.name, file.id);
-            return Err(error.clone().context(which));
-        }
+        self.some_left(FileKind::Index, known.is_empty(), &new_indexes)?;
+        self.some_left(FileKind::Snapshot, old_snapshots.len() == 0, &new_snapshots)?;
         let incomplete = self.settle(turn, FileKind::Index, new_indexes.bad);
         let incomplete = self.settle(turn, FileKind::Snapshot, new_snapshots.bad).or(incomplete);
         let changed = self.swap_index(&old_index, &index_ids, new_indexes.good);
@@ -205,6 +204,18 @@ impl Catalogue {
         answer
     }
 
+    /// Fails when there are files of a kind and not one can be read: nothing would be shown as if nothing were there.
+    fn some_left<T>(&self, kind: FileKind, none_before: bool, new: &Fetched<T>) -> Result<()> {
+        // What was removed since it was listed is no loss.
+        match new.bad.iter().find(|(_, error)| error.kind() != Kind::NotFound) {
+            Some((file, error)) if none_before && new.good.is_empty() => {
+                let which = format!("{}: no {kind} file can be read; {kind} {}", self.name, file.id);
+                Err(error.clone().context(which))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Logs damaged files, once each. Returns why others could not be had now.
     fn settle(&self, turn: &mut Turn, kind: FileKind, bad: Vec<(Listed, Error)>) -> Option<Error> {
         let mut incomplete = None;
@@ -216,7 +227,12 @@ impl Catalogue {
                 (Kind::Corrupt | Kind::Unsupported | Kind::Internal, _) => {
                     turn.bad.insert(file);
                     if self.damage.first(file) {
-                        tracing::warn!("{}: {kind} {id} left out: {error}", self.name);
+                        let told = format!("{}: {kind} {id} left out: {error}", self.name);
+                        tracing::warn!("{told}");
+                        let mut state = self.lock_state();
+                        if state.left_out.len() < SourceHealth::MOST_TOLD {
+                            state.left_out.push(told);
+                        }
                     }
                 }
                 _ => incomplete = Some(error.context(format!("{}: {kind} {id}", self.name))),
@@ -237,7 +253,7 @@ impl Catalogue {
         };
         let (objects, bytes) = index.usage();
         self.index.store(Arc::new(index));
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).usage = Usage { bytes, objects };
+        self.lock_state().usage = Usage { bytes, objects };
         true
     }
 
@@ -251,6 +267,10 @@ impl Catalogue {
 }
 
 impl Catalogue {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_distrusted(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }

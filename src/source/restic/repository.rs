@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, State};
 use super::format::tree::Tree;
 use super::parsed::Parsed;
 use super::resolve;
@@ -192,8 +192,8 @@ impl Source for Opener {
 
     fn health(&self) -> SourceHealth {
         let catalogue = &self.0.catalogue;
-        let (error, usage) = catalogue.state();
+        let State { error, usage, left_out } = catalogue.state();
         let listed = Some(catalogue.snapshots().listed);
-        SourceHealth { listed, error, usage, omitted: catalogue.damage.count() }
+        SourceHealth { listed, error, usage, omitted: catalogue.damage.count(), left_out }
     }
 }

@@ -64,6 +64,9 @@ async fn garbage_in_the_listed_folders_is_left_out_and_counted() {
     let source = open(spec("restic-v2", &store), shared()).await.unwrap();
     assert_eq!(source.snapshots().len(), 10);
     assert_eq!(source.health().omitted, 2);
+    let left_out = source.health().left_out;
+    let tells = |what: &str| left_out.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((left_out.len(), tells("snapshot bbbb"), tells("index cccc")), (2, 1, 1), "{left_out:?}");
     store.take_asked("");
     assert!(!source.refresh().await.unwrap());
     assert_eq!(store.take_asked(""), ["snapshots/", "index/"], "garbage is not fetched again");
@@ -71,14 +74,16 @@ async fn garbage_in_the_listed_folders_is_left_out_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_index_file_that_can_be_read_is_an_error() {
-    let store = Watched::of(&fixture("restic-v2").join("repo"));
-    for key in store.keys("index/") {
-        store.change(&key, |bytes| bytes.truncate(40));
+async fn no_index_or_snapshot_file_that_can_be_read_is_an_error() {
+    for (kind, folder) in [("index", "index/"), ("snapshot", "snapshots/")] {
+        let store = Watched::of(&fixture("restic-v2").join("repo"));
+        for key in store.keys(folder) {
+            store.change(&key, |bytes| bytes.truncate(40));
+        }
+        let Err(error) = open(spec("restic-v2", &store), shared()).await else { panic!("it opened") };
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.to_string().contains(&format!("no {kind} file can be read")), "{error}");
     }
-    let Err(error) = open(spec("restic-v2", &store), shared()).await else { panic!("it opened") };
-    assert_eq!(error.kind(), Kind::Corrupt);
-    assert!(error.to_string().contains("no index file can be read"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,12 @@ pub trait Listing: Send + Sync {
     /// The node of the entry at exactly `at`, or `None` when there is no such entry (any more), or when its attributes
     /// are not at hand ([`Entry::meta`] is `None`): then [`Dir::lookup`] answers.
     fn node(&self, at: Cookie) -> Option<Node>;
+
+    /// Told that the files at `files` are about to be read, each from its beginning, in this order: what may have to be
+    /// fetched is asked for now, together, as far as there is room for reading ahead. Returns at once.
+    fn will_read(&self, files: &[Cookie]) {
+        let _ = files;
+    }
 }
 
 /// One entry while it is visited: borrows from the listing, allocates nothing.

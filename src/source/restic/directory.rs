@@ -164,6 +164,12 @@ impl Listing for Entries {
     fn node(&self, at: Cookie) -> Option<Node> {
         self.dir.node(&self.parsed, usize::try_from(at).ok()?)
     }
+
+    fn will_read(&self, files: &[Cookie]) {
+        let entries = files.iter().filter_map(|at| self.parsed.entry(usize::try_from(*at).ok()?));
+        let blobs: Vec<Id> = entries.flat_map(|file| file.content().iter().copied()).collect();
+        self.dir.place.view.repository.loader.read_ahead(blobs);
+    }
 }
 
 /// A directory whose node names no tree.

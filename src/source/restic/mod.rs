@@ -17,7 +17,6 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 mod view;
-mod walk;
 
 use std::sync::Arc;
 

@@ -10,7 +10,6 @@ use super::format::tree::Tree;
 use super::parsed::Parsed;
 use super::resolve;
 use super::view::{Place, View};
-use super::walk::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{
     BlobKind, Boarding, Directory, Flights, Id, Landing, Loader, Packs, Shared, Waiter,
@@ -32,7 +31,6 @@ pub(super) struct Repository {
     pub catalogue: Arc<Catalogue>,
     pub loader: Loader,
     directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
-    pub misses: Misses,
 }
 
 impl Repository {
@@ -46,7 +44,6 @@ impl Repository {
             catalogue,
             loader,
             directories,
-            misses: Misses::default(),
         })))
     }
 

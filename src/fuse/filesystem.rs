@@ -20,6 +20,7 @@ use super::XattrPolicy;
 use super::answer::{Call, Desk};
 use super::replies::{send_attribute, send_entry, send_listing, send_listing_plus};
 use super::state::State;
+use crate::observe::metrics;
 use crate::tree::{FileType, Step};
 
 const NAME_LIMIT: usize = 255;
@@ -71,6 +72,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        metrics::FUSE_LOOKUP.add(1);
         let name = name.as_bytes();
         if name.len() > NAME_LIMIT {
             return reply.error(Errno::ENAMETOOLONG);
@@ -89,6 +91,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        metrics::FUSE_GETATTR.add(1);
         self.desk.answer(
             self.metadata("getattr", ino),
             reply,
@@ -98,6 +101,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        metrics::FUSE_READLINK.add(1);
         self.desk.answer(
             self.metadata("readlink", ino),
             reply,
@@ -107,6 +111,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        metrics::FUSE_OPEN.add(1);
         if self.state.opens_need_no_message() {
             return reply.error(Errno::ENOSYS);
         }
@@ -133,6 +138,7 @@ impl fuser::Filesystem for Filesystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        metrics::FUSE_READ.add(1);
         self.desk.answer(
             self.data("read", ino),
             reply,
@@ -151,11 +157,13 @@ impl fuser::Filesystem for Filesystem {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        metrics::FUSE_RELEASE.add(1);
         self.state.files.remove(handle.0);
         reply.ok();
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        metrics::FUSE_FLUSH.add(1);
         // There is nothing to flush, and this is how the kernel learns never to ask again.
         reply.error(Errno::ENOSYS);
     }
@@ -169,6 +177,7 @@ impl fuser::Filesystem for Filesystem {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        metrics::FUSE_LSEEK.add(1);
         let hole = whence == libc::SEEK_HOLE;
         let offset = match u64::try_from(offset) {
             Ok(offset) if hole || whence == libc::SEEK_DATA => offset,
@@ -186,6 +195,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        metrics::FUSE_OPENDIR.add(1);
         let state = self.state.clone();
         self.desk.answer(
             self.metadata("opendir", ino),
@@ -203,6 +213,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
+        metrics::FUSE_READDIR.add(1);
         let state = self.state.clone();
         self.desk.answer(
             self.metadata("readdir", ino),
@@ -220,6 +231,7 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        metrics::FUSE_READDIRPLUS.add(1);
         let state = self.state.clone();
         self.desk.answer(
             self.metadata("readdirplus", ino),
@@ -230,11 +242,13 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        metrics::FUSE_RELEASEDIR.add(1);
         self.state.dirs.remove(handle.0);
         reply.ok();
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        metrics::FUSE_STATFS.add(1);
         const BLOCK: u32 = 4096;
         let work = || Step::ok((self.state.options.usage)());
         self.desk.answer(self.metadata("statfs", ino), reply, work, |reply, usage| {
@@ -245,6 +259,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        metrics::FUSE_GETXATTR.add(1);
         if self.state.options.xattrs == XattrPolicy::None {
             return reply.error(Errno::ENOSYS);
         }
@@ -264,6 +279,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        metrics::FUSE_LISTXATTR.add(1);
         if self.state.options.xattrs == XattrPolicy::None {
             return reply.error(Errno::ENOSYS);
         }
@@ -279,6 +295,7 @@ impl fuser::Filesystem for Filesystem {
     /// Asked only in a private mount, where the kernel checks nothing and the mounter may read all. What cannot be run
     /// is still not runnable; that nothing can be written is the kernel's own answer.
     fn access(&self, _: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        metrics::FUSE_ACCESS.add(1);
         if !mask.contains(AccessFlags::X_OK) {
             return reply.ok();
         }

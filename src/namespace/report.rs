@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::clock::time_of;
 use super::state::at;
 use super::{Namespace, SnapshotRow, calendar};
+use crate::observe::metrics;
 use crate::tree::{SnapshotTime, SourceHealth, Usage};
 
 impl Namespace {
@@ -73,8 +74,14 @@ impl Namespace {
             "sets": state.sets.len(),
             "dates": state.sets.iter().map(|set| set.dates.len()).sum::<usize>(),
             "sources": sources,
+            "counters": counters(),
         })
     }
+}
+
+/// What this process has counted since it started.
+fn counters() -> Value {
+    metrics::ALL.iter().map(|counter| (counter.name.to_owned(), Value::from(counter.value()))).collect()
 }
 
 /// A moment as text, in UTC and whole seconds.
@@ -131,6 +138,14 @@ mod tests {
         assert_eq!(sources, expected);
         assert_eq!(status["sources"][0]["listed"], "1970-01-02T00:00:00Z");
         assert_eq!(status["sources"][2]["listed"], Value::Null);
+    }
+
+    #[test]
+    fn status_holds_every_counter() {
+        let status = Bed::new(&[&FakeSource::new("a")]).ns.status();
+        let counted = status["counters"].as_object().unwrap();
+        assert!(metrics::ALL.iter().all(|counter| counted[counter.name].is_u64()));
+        assert_eq!(counted.len(), metrics::ALL.len());
     }
 
     #[test]

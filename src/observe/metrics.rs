@@ -1,7 +1,7 @@
 //! Counters of this process, for `status`.
 //!
 //! A process serves one mount, so they are statics: counting is one relaxed addition wherever something happens. Names
-//! are `<room>_<what>`, stable, and documented here alone.
+//! are `<room>_<what>`, stable, and listed in `docs/performance.md`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,6 +56,38 @@ counters! {
     STORE_BYTES: "store_bytes", Bytes;
     /// Listings asked of stores.
     STORE_LISTS: "store_lists", Count;
+    /// Requests of the kernel: names looked up.
+    FUSE_LOOKUP: "fuse_lookup", Count;
+    /// Requests of the kernel: attributes asked for by themselves.
+    FUSE_GETATTR: "fuse_getattr", Count;
+    /// Requests of the kernel: targets of links.
+    FUSE_READLINK: "fuse_readlink", Count;
+    /// Requests of the kernel: files opened.
+    FUSE_OPEN: "fuse_open", Count;
+    /// Requests of the kernel: reads of file data.
+    FUSE_READ: "fuse_read", Count;
+    /// Requests of the kernel: closes announced.
+    FUSE_FLUSH: "fuse_flush", Count;
+    /// Requests of the kernel: files let go of.
+    FUSE_RELEASE: "fuse_release", Count;
+    /// Requests of the kernel: searches for data or a hole.
+    FUSE_LSEEK: "fuse_lseek", Count;
+    /// Requests of the kernel: directories opened.
+    FUSE_OPENDIR: "fuse_opendir", Count;
+    /// Requests of the kernel: pieces of listings without attributes.
+    FUSE_READDIR: "fuse_readdir", Count;
+    /// Requests of the kernel: pieces of listings with attributes.
+    FUSE_READDIRPLUS: "fuse_readdirplus", Count;
+    /// Requests of the kernel: directories let go of.
+    FUSE_RELEASEDIR: "fuse_releasedir", Count;
+    /// Requests of the kernel: questions about the whole file system.
+    FUSE_STATFS: "fuse_statfs", Count;
+    /// Requests of the kernel: extended attributes asked for by name, ACLs included.
+    FUSE_GETXATTR: "fuse_getxattr", Count;
+    /// Requests of the kernel: lists of extended attributes.
+    FUSE_LISTXATTR: "fuse_listxattr", Count;
+    /// Requests of the kernel: questions whether access is allowed.
+    FUSE_ACCESS: "fuse_access", Count;
     /// Errors logged.
     LOG_ERRORS: "log_errors", Count;
     /// Warnings logged.
@@ -75,6 +107,14 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn every_counter_is_documented() {
+        let page = include_str!("../../docs/performance.md");
+        let missing: Vec<_> =
+            ALL.iter().map(|c| c.name).filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
     }
 
     #[test]

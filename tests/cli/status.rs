@@ -31,6 +31,32 @@ fn a_mount_tells_how_it_is() {
 }
 
 #[test]
+fn what_the_kernel_asked_for_is_counted() {
+    if !can_mount() {
+        return;
+    }
+    let sample = Sample::new();
+    let mountpoint = Mountpoint::new();
+    succeed(sample.command("mount").arg(mountpoint.path()));
+    let counted = |name: &str| {
+        let json = std::fs::read(mountpoint.path().join(".backupfs/status.json")).unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        status["counters"][name].as_u64().unwrap()
+    };
+    let (opened, looked_up, read) = (counted("fuse_opendir"), counted("fuse_lookup"), counted("fuse_read"));
+    std::fs::read_dir(mountpoint.path()).unwrap().for_each(drop);
+    assert_eq!(counted("fuse_opendir"), opened + 1);
+    for _ in 0..5 {
+        mountpoint.path().join("absent").metadata().unwrap_err();
+    }
+    assert!(counted("fuse_lookup") > looked_up);
+    // Asking is reading, too.
+    assert!(counted("fuse_read") > read);
+    assert_eq!(counted("fuse_readlink"), 0);
+    succeed(backupfs().arg("umount").arg(mountpoint.path()));
+}
+
+#[test]
 fn where_nothing_is_mounted_there_is_nothing_to_tell() {
     let mountpoint = Mountpoint::new();
     let (code, stderr) = run(backupfs().arg("status").arg(mountpoint.path()));

@@ -72,7 +72,6 @@ pub fn serving(
         },
         metadata_timeout: mount.timeout / 2,
         data_timeout: mount.timeout,
-        threads: super::cores().clamp(1, 4),
         immutable,
         usage,
     }

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::errno;
 use super::failures::Failures;
+use super::polling::Pace;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Step, Wait};
 
@@ -60,12 +62,13 @@ replies!(
 pub(super) struct Desk {
     runtime: Handle,
     failures: Failures,
+    pace: Arc<Pace>,
 }
 
 impl Desk {
-    /// Waits happen on `runtime`.
-    pub fn new(runtime: Handle, failures: Failures) -> Self {
-        Desk { runtime, failures }
+    /// Waits happen on `runtime`; `pace` hears of every answer.
+    pub fn new(runtime: Handle, failures: Failures, pace: Arc<Pace>) -> Self {
+        Desk { runtime, failures, pace }
     }
 
     /// Does `work` and gives its result to `finish`, which sends the reply; a failure is logged and sent as its errno.
@@ -77,8 +80,12 @@ impl Desk {
         finish: impl FnOnce(R, T) + Send + 'static,
     ) {
         match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(Step::Ready(result)) => self.close(call, reply, result, finish),
+            Ok(Step::Ready(result)) => {
+                self.pace.inline();
+                self.close(call, reply, result, finish);
+            }
             Ok(Step::Wait(wait)) => {
+                self.pace.waits();
                 let desk = self.clone();
                 self.runtime.spawn(async move {
                     let result = within(call.limit, wait).await;
@@ -152,7 +159,8 @@ mod tests {
     fn outcome(work: impl FnOnce() -> Step<i32>, finish: impl FnOnce(Probe, i32) + Send + 'static) -> i32 {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (sender, receiver) = channel();
-        Desk::new(runtime.handle().clone(), Failures::default()).answer(CALL, Probe(sender), work, finish);
+        let desk = Desk::new(runtime.handle().clone(), Failures::default(), Pace::new());
+        desk.answer(CALL, Probe(sender), work, finish);
         receiver.recv().unwrap()
     }
 

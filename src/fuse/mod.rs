@@ -20,6 +20,7 @@ mod mountinfo;
 mod notify;
 mod options;
 mod owner;
+mod polling;
 mod readers;
 mod replies;
 mod session;

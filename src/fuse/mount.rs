@@ -73,7 +73,7 @@ pub(super) fn busy(mountpoint: &Path) -> Error {
 }
 
 /// Opens the kernel's door. Errors: `System`, with what to do about it.
-pub(super) fn open_device() -> Result<File> {
+fn open_device() -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     const PATH: &str = "/dev/fuse";
     let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(PATH);

@@ -31,8 +31,6 @@ pub struct Options {
     pub metadata_timeout: Duration,
     /// Longest wait for file data.
     pub data_timeout: Duration,
-    /// Kernel threads; each has its own clone of the descriptor.
-    pub threads: usize,
     /// Every source is an immutable chunk repository: opens need no message.
     pub immutable: bool,
     /// What `statfs` shows; asked at each call, answers from memory.

@@ -10,8 +10,9 @@ use super::Options;
 use super::answer::Desk;
 use super::failures::Failures;
 use super::filesystem::Filesystem;
-use super::mount::{Device, open_device};
+use super::mount::Device;
 use super::notify::Invalidator;
+use super::polling::{Governor, Pace};
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{ChangeSink, Node};
@@ -20,9 +21,10 @@ use crate::tree::{ChangeSink, Node};
 pub struct Session {
     background: BackgroundSession,
     invalidator: Invalidator,
+    _governor: Governor,
 }
 
-/// Does the handshake with the kernel and serves `root` on threads of its own until the mount is gone. Whatever has to
+/// Does the handshake with the kernel and serves `root` on a thread of its own until the mount is gone. Whatever has to
 /// be waited for, is waited for on `runtime`.
 ///
 /// When it returns, the mount answers. When it fails, the mount is dead and has to be unmounted.
@@ -30,21 +32,22 @@ pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> R
     let system = |what: &str, e| Error::caused_by(Kind::System, what, e);
     let failures = Failures::default();
     let state = Arc::new(State::new(root, options, failures.clone()));
-    let desk = Desk::new(runtime.clone(), failures);
+    let pace = Pace::new();
+    let desk = Desk::new(runtime.clone(), failures, pace.clone());
+    let door = device.fd.try_clone().map_err(|e| system("cannot duplicate a descriptor", e))?;
     let filesystem = Filesystem::new(state.clone(), desk);
-    let mut config = Config::default();
-    config.n_threads = Some(state.options.threads.max(1));
-    // Each further thread opens the device again; where this process may not, they share one.
-    config.clone_fd = open_device().is_ok();
     // Who is let in is the kernel's decision alone, made by the options of the mount.
-    let session = fuser::Session::from_fd(filesystem, device.fd, SessionACL::All, config)
+    let session = fuser::Session::from_fd(filesystem, device.fd, SessionACL::All, Config::default())
         .map_err(|e| system("handshake with the kernel's FUSE", e))?;
     if let Some(number) = &device.number {
         raise_read_ahead(number);
     }
     let invalidator = Invalidator::start(state, session.notifier(), runtime)?;
+    let governor = Governor::start(door, pace)?;
+    // One kernel thread: it never waits for anything, and a second would be woken for every request that the first,
+    // polling, has already taken (docs/decisions.md).
     let background = session.spawn().map_err(|e| system("cannot start kernel threads", e))?;
-    Ok(Session { background, invalidator })
+    Ok(Session { background, invalidator, _governor: governor })
 }
 
 impl Session {

@@ -27,7 +27,6 @@ pub fn options() -> Options {
         idmap: IdMap::default(),
         metadata_timeout: Duration::from_secs(10),
         data_timeout: Duration::from_secs(10),
-        threads: 2,
         immutable: true,
         usage: Arc::new(|| Usage { bytes: 10_000_000, objects: 42 }),
     }

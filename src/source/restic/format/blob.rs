@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{SHA256, digest};
 
 use super::crypto::{MasterKey, OVERHEAD};
 use super::frame;
@@ -37,7 +37,7 @@ pub fn decode(key: &MasterKey, stored: &[u8], plain_length: u32, id: &Id) -> Res
         })?,
         _ => return Err(Error::new(Kind::Unsupported, "a blob of more than 512 MiB")),
     };
-    if Sha256::digest(&plain).as_slice() != id.0 {
+    if digest(&SHA256, &plain).as_ref() != id.0 {
         return Err(Error::new(Kind::Corrupt, "the content does not match the id"));
     }
     Ok(plain)

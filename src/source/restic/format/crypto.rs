@@ -3,10 +3,11 @@
 //! AES-256 in counter mode under one key; Poly1305-AES, over the ciphertext alone, under two others. The MAC is
 //! checked before a byte is decrypted.
 
+use aes::Aes128;
 use aes::cipher::array::{Array, sizes::U16};
-use aes::cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
-use aes::{Aes128, Aes256};
-use ctr::{CtrCore, flavors::Ctr128BE};
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
 use poly1305::Poly1305;
 use poly1305::universal_hash::UniversalHash;
 use zeroize::{Zeroize, Zeroizing};
@@ -20,7 +21,7 @@ type Block = Array<u8, U16>;
 
 /// The key of a repository, or the one that a password gives for a key file. Wiped when dropped, never printed.
 pub struct MasterKey {
-    encrypt: Aes256,
+    encrypt: DecryptingKey,
     k: Aes128,
     r: Zeroizing<[u8; 16]>,
 }
@@ -32,13 +33,14 @@ impl MasterKey {
         let (mut encrypt, mut k, r) = (encrypt, k, Zeroizing::new(r));
         let zero = |part: &[u8]| part.iter().all(|&byte| byte == 0);
         let weak = zero(&encrypt) || zero(&k) || zero(r.as_slice());
-        let key = MasterKey { encrypt: Aes256::new((&encrypt).into()), k: Aes128::new((&k).into()), r };
+        let cipher = UnboundCipherKey::new(&AES_256, &encrypt).and_then(DecryptingKey::ctr);
+        let mac = Aes128::new((&k).into());
         encrypt.zeroize();
         k.zeroize();
         if weak {
             return Err(Error::new(Kind::Corrupt, "a part of the key is all zero"));
         }
-        Ok(key)
+        Ok(MasterKey { encrypt: cipher.map_err(|_| refused())?, k: mac, r })
     }
 
     /// The plaintext of `unit`. Errors: `Corrupt` when it is shorter than 32 bytes, its MAC is wrong or its IV is all
@@ -61,12 +63,16 @@ impl MasterKey {
             Error::caused_by(Kind::System, format!("no memory for {} bytes", ciphertext.len()), e)
         })?;
         plain.extend_from_slice(ciphertext);
-        self.keystream(iv).apply_keystream(plain);
-        Ok(())
+        let done = self.apply_keystream(iv, plain);
+        if done.is_err() {
+            plain.clear();
+        }
+        done
     }
 
-    fn keystream(&self, iv: &Block) -> StreamCipherCoreWrapper<CtrCore<&Aes256, Ctr128BE>> {
-        StreamCipherCoreWrapper::from_core(CtrCore::inner_iv_init(&self.encrypt, iv))
+    fn apply_keystream(&self, iv: &Block, bytes: &mut [u8]) -> Result<()> {
+        let context = DecryptionContext::Iv128(FixedLength::from(<[u8; 16]>::from(*iv)));
+        self.encrypt.decrypt(bytes, context).map(drop).map_err(|_| refused())
     }
 
     /// Compares in constant time.
@@ -95,6 +101,11 @@ impl MasterKey {
     }
 }
 
+/// Nothing about a key of 32 bytes or a unit of any length makes the cipher refuse.
+fn refused() -> Error {
+    Error::new(Kind::Internal, "the cipher refused its input")
+}
+
 /// IV, ciphertext, MAC.
 fn split(unit: &[u8]) -> Result<(&Block, &[u8], &Block)> {
     let parts = || {
@@ -112,7 +123,7 @@ impl MasterKey {
     /// The unit that [`open`](Self::open) opens.
     pub fn seal(&self, iv: [u8; 16], plain: &[u8]) -> Vec<u8> {
         let mut ciphertext = plain.to_vec();
-        self.keystream(&iv.into()).apply_keystream(&mut ciphertext);
+        self.apply_keystream(&iv.into(), &mut ciphertext).unwrap();
         let mac = self.mac(&iv.into(), &ciphertext);
         [&iv[..], &ciphertext, &mac].concat()
     }
@@ -120,6 +131,7 @@ impl MasterKey {
 
 #[cfg(test)]
 mod tests {
+    use aes::Aes256;
     use proptest::prelude::*;
 
     use super::super::seal::{PARTS, key, seal};

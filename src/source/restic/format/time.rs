@@ -13,74 +13,69 @@ pub fn parse(text: &str) -> Result<(Time, Option<i32>)> {
 }
 
 fn scan(text: &[u8]) -> Option<(Time, Option<i32>)> {
-    let mut rest = Scanner(text);
-    let year = rest.number(4)?;
-    rest.one_of(b"-")?;
-    let month = rest.number(2)?;
-    rest.one_of(b"-")?;
-    let day = rest.number(2)?;
-    rest.one_of(b"Tt")?;
-    let hour = rest.number(2)?;
-    rest.one_of(b":")?;
-    let minute = rest.number(2)?;
-    rest.one_of(b":")?;
-    let second = rest.number(2)?;
-    let fraction = rest.fraction()?;
-    let offset = rest.offset()?;
+    // A directory has three of these for each entry: they are read at one glance.
+    let (head, rest) = text.split_first_chunk::<19>()?;
+    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't', h0, h1, b':', n0, n1, b':', s0, s1] = head
+    else {
+        return None;
+    };
+    let year = number([y0, y1, y2, y3])?;
+    let [month, day] = [number([m0, m1])?, number([d0, d1])?];
+    let [hour, minute, second] = [number([h0, h1])?, number([n0, n1])?, number([s0, s1])?];
+    let (fraction, rest) = fraction(rest)?;
+    let offset = offset(rest)?;
     let valid = (1..=12).contains(&month)
         && (1..=days_in(year, month)).contains(&day)
         && hour < 24
         && minute < 60
-        && second <= 60
-        && rest.0.is_empty();
+        && second <= 60;
     let (second, nanos) = if second == 60 { (59, 999_999_999) } else { (second, fraction) };
     let local = days_since_epoch(year, month, day) * 86_400 + i64::from(hour * 3600 + minute * 60 + second);
     valid.then(|| (Time { secs: local - i64::from(offset.unwrap_or(0)), nanos }, offset))
 }
 
-struct Scanner<'a>(&'a [u8]);
+/// The number that these digits are.
+#[inline]
+fn number<const N: usize>(digits: [u8; N]) -> Option<u32> {
+    let (mut value, mut all_digits) = (0, true);
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        all_digits &= digit < 10;
+        value = value * 10 + u32::from(digit);
+    }
+    all_digits.then_some(value)
+}
 
-impl Scanner<'_> {
-    fn one_of(&mut self, allowed: &[u8]) -> Option<u8> {
-        let (&first, rest) = self.0.split_first()?;
-        if !allowed.contains(&first) {
+/// Nanoseconds: none, or a point and one to nine digits. And what follows.
+#[inline]
+fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+    let [b'.', rest @ ..] = text else { return Some((0, text)) };
+    let (mut nanos, mut scale) = (0, 1_000_000_000);
+    let mut rest = rest;
+    while let [digit @ b'0'..=b'9', more @ ..] = rest {
+        nanos = nanos * 10 + u32::from(digit - b'0');
+        scale /= 10;
+        if scale == 0 {
             return None;
         }
-        self.0 = rest;
-        Some(first)
+        rest = more;
     }
+    (scale < 1_000_000_000).then_some((nanos * scale, rest))
+}
 
-    /// Exactly `digits` digits, at most nine.
-    fn number(&mut self, digits: usize) -> Option<u32> {
-        (0..digits).try_fold(0, |value, _| Some(value * 10 + u32::from(self.one_of(b"0123456789")? - b'0')))
-    }
-
-    /// Nanoseconds: none, or a point and one to nine digits.
-    fn fraction(&mut self) -> Option<u32> {
-        if self.one_of(b".").is_none() {
-            return Some(0);
-        }
-        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let scale = u32::try_from(digits).ok().filter(|n| (1..=9).contains(n))?;
-        Some(self.number(digits)? * 10u32.pow(9 - scale))
-    }
-
-    /// Seconds east of UTC, `Some(None)` when the text says that they are unknown.
-    fn offset(&mut self) -> Option<Option<i32>> {
-        let sign = self.one_of(b"Zz+-")?;
-        if matches!(sign, b'Z' | b'z') {
-            return Some(Some(0));
-        }
-        let hours = self.number(2)?;
-        self.one_of(b":")?;
-        let minutes = self.number(2)?;
-        let east = i32::try_from(hours * 3600 + minutes * 60).ok().filter(|_| hours < 24 && minutes < 60)?;
-        Some(match (sign, east) {
-            (b'-', 0) => None,
-            (b'-', east) => Some(-east),
-            (_, east) => Some(east),
-        })
-    }
+/// Seconds east of UTC, `Some(None)` when the text says that they are unknown.
+#[inline]
+fn offset(text: &[u8]) -> Option<Option<i32>> {
+    let &[sign @ (b'+' | b'-'), h0, h1, b':', m0, m1] = text else {
+        return matches!(text, b"Z" | b"z").then_some(Some(0));
+    };
+    let [hours, minutes] = [number([h0, h1])?, number([m0, m1])?];
+    let east = i32::try_from(hours * 3600 + minutes * 60).ok().filter(|_| hours < 24 && minutes < 60)?;
+    Some(match (sign, east) {
+        (b'-', 0) => None,
+        (b'-', east) => Some(-east),
+        (_, east) => Some(east),
+    })
 }
 
 fn days_in(year: u32, month: u32) -> u32 {

@@ -1,18 +1,21 @@
 //! Trees: one directory as one blob of JSON, read into a compact immutable form.
 //!
 //! Directories of 200,000 entries and 150 MB of JSON occur, so a [`Tree`] keeps fixed-size records and three shared
-//! arenas (bytes, ids, device numbers) instead of a string per field. What cannot be shown is left out and reported
+//! arenas (bytes, ids, what many nodes have in common) instead of a string per field. What cannot be shown is left out and reported
 //! as a [`Flaw`]; every name, target and attribute that is listed can be handed to the kernel as it is.
 
 pub mod acl;
 mod build;
 mod parse;
 mod record;
+mod scan;
 mod xattr;
 
 use std::fmt;
 
-use self::record::{Arenas, Record};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use self::record::{Arenas, Class, Record};
 use crate::error::{Context, Result};
 use crate::source::chunked::Id;
 use crate::tree::{FileType, Time};
@@ -69,7 +72,8 @@ impl Tree {
 
     /// The entry at position `at`, in tree order.
     pub fn entry(&self, at: usize) -> Option<NodeRef<'_>> {
-        Some(NodeRef { tree: self, record: self.records.get(at)? })
+        let record = self.records.get(at)?;
+        Some(NodeRef { tree: self, record, class: self.arenas.class(record.class)? })
     }
 
     /// Subtrees whose entries belong into this directory (old writers stored directories called `.` and `/`).
@@ -91,7 +95,7 @@ impl Tree {
                 records.push(record);
             }
             let base = arenas.append(child.arenas).context(|| "directory with spliced entries")?;
-            records.extend(child.records.into_iter().map(|record| record.rebased(&base)));
+            records.extend(child.records.into_iter().filter_map(|record| record.rebased(&base, &arenas)));
         }
         records.extend(own.map(|(_, record)| record));
         Ok(Tree::build(records, arenas, Vec::new(), &mut |_| ()))
@@ -112,6 +116,7 @@ impl Tree {
 pub struct NodeRef<'a> {
     tree: &'a Tree,
     record: &'a Record,
+    class: &'a Class,
 }
 
 impl<'a> NodeRef<'a> {
@@ -122,33 +127,33 @@ impl<'a> NodeRef<'a> {
 
     /// Its type, from the recorded type and never from the mode.
     pub fn kind(&self) -> FileType {
-        self.record.kind
+        self.class.kind
     }
 
     /// Permissions with set-uid, set-gid and sticky (`0o7777`). When the access ACL is unusable and therefore hidden,
     /// without the group bits: they held the ACL's mask, not what the group may do.
     pub fn perm(&self) -> u16 {
-        self.record.perm
+        self.class.perm
     }
 
     /// Owner; 0 when not recorded.
     pub fn uid(&self) -> u32 {
-        self.record.uid
+        self.class.uid
     }
 
     /// Group; 0 when not recorded.
     pub fn gid(&self) -> u32 {
-        self.record.gid
+        self.class.gid
     }
 
     /// Number of hard links when it was saved, at least 1.
     pub fn links(&self) -> u32 {
-        self.record.links
+        self.class.links
     }
 
     /// Device number of a device node in Linux's 32-bit encoding; 0 for everything else.
     pub fn rdev(&self) -> u32 {
-        match self.record.kind {
+        match self.class.kind {
             FileType::Block | FileType::Char => self.record.at,
             _ => 0,
         }
@@ -156,17 +161,20 @@ impl<'a> NodeRef<'a> {
 
     /// Last modification; the epoch when not recorded.
     pub fn mtime(&self) -> Time {
-        self.record.time(0)
+        let [time, ..] = self.record.times;
+        time.into()
     }
 
     /// Last access; `mtime` when not recorded.
     pub fn atime(&self) -> Time {
-        self.record.time(1)
+        let [_, time, _] = self.record.times;
+        time.into()
     }
 
     /// Last status change; `mtime` when not recorded.
     pub fn ctime(&self) -> Time {
-        self.record.time(2)
+        let [.., time] = self.record.times;
+        time.into()
     }
 
     /// The recorded size in bytes, at most `i64::MAX`. What was saved may be more or less.
@@ -177,7 +185,7 @@ impl<'a> NodeRef<'a> {
     /// Blobs of a file, in order. Also empty when the list is missing though the file had bytes:
     /// [`is_damaged`](Self::is_damaged) tells.
     pub fn content(&self) -> &'a [Id] {
-        match self.record.kind {
+        match self.class.kind {
             FileType::File => self.tree.arenas.ids(self.record.at, self.record.count),
             _ => &[],
         }
@@ -186,7 +194,7 @@ impl<'a> NodeRef<'a> {
     /// The tree of a directory. `None` for everything else, and for a directory that lacks it: listing that one is an
     /// error (`Corrupt`), not an empty answer.
     pub fn subtree(&self) -> Option<Id> {
-        match self.record.kind {
+        match self.class.kind {
             FileType::Dir => self.tree.arenas.ids(self.record.at, 1).first().copied(),
             _ => None,
         }
@@ -195,7 +203,7 @@ impl<'a> NodeRef<'a> {
     /// Whether it lacks what it consists of: a directory without subtree, a file of recorded size without content.
     /// It is shown, and reading or listing it is an error (`Corrupt`).
     pub fn is_damaged(&self) -> bool {
-        match self.record.kind {
+        match self.class.kind {
             FileType::Dir => self.record.at == record::MISSING,
             FileType::File => self.record.at == record::MISSING && self.record.size > 0,
             _ => false,
@@ -204,7 +212,7 @@ impl<'a> NodeRef<'a> {
 
     /// The target of a symbolic link: 1 to 4,095 bytes without NUL; empty for everything else.
     pub fn target(&self) -> &'a [u8] {
-        match self.record.kind {
+        match self.class.kind {
             FileType::Symlink => self.tree.arenas.bytes(self.record.at, self.record.count),
             _ => &[],
         }
@@ -212,23 +220,69 @@ impl<'a> NodeRef<'a> {
 
     /// Extended attributes, full name and value, names unique and in order. ACLs among them are well-formed.
     pub fn xattrs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        xattr::decode(self.tree.arenas.bytes_from(self.record.xattrs))
+        xattr::decode(self.tree.arenas.bytes_from(self.class.xattrs))
     }
 
     /// What hard links of one snapshot have in common; `None` when no inode number was recorded. The device is 0 when
     /// not recorded.
     pub fn device_inode(&self) -> Option<(u64, u64)> {
-        let device = self.tree.arenas.device(self.record.device);
-        (self.record.inode != 0).then_some((device, self.record.inode))
+        (self.record.inode != 0).then_some((self.class.device, self.record.inode))
     }
 
     /// A hash (XXH3, 128 bits) of all that is shown of the node but its name: equal for nodes that nobody could tell
-    /// apart, whatever else was recorded of them.
+    /// apart, whatever else was recorded of them. The JSON will not do: writers put the time zone into it, which changes
+    /// twice a year, and the device number, which changes with a reboot.
     pub fn digest(&self) -> u128 {
-        let [low, high] = self.record.digest;
-        u128::from(high) << 64 | u128::from(low)
+        let (fixed, arenas) = (self.fixed(), &self.tree.arenas);
+        let ids: &[Id] = match self.class.kind {
+            FileType::File => self.content(),
+            FileType::Dir => arenas.ids(self.record.at, 1),
+            _ => &[],
+        };
+        // Most files are of one blob, and are hashed in one go, which is several times faster.
+        if let ([id], true) = (ids, self.xattrs().next().is_none()) {
+            let mut short = [0; FIXED + 32];
+            let (head, tail) = short.split_at_mut(FIXED);
+            head.copy_from_slice(&fixed);
+            tail.copy_from_slice(&id.0);
+            return xxh3_128(&short);
+        }
+        let mut hash = Xxh3::new();
+        hash.update(&fixed);
+        match self.class.kind {
+            FileType::File | FileType::Dir => ids.iter().for_each(|id| hash.update(&id.0)),
+            FileType::Symlink => hash.update(self.target()),
+            _ => hash.update(&self.record.at.to_le_bytes()),
+        }
+        for (name, value) in self.xattrs() {
+            for part in [name, value] {
+                hash.update(&(part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        hash.digest128()
+    }
+
+    /// What is of fixed size in the digest.
+    fn fixed(&self) -> [u8; FIXED] {
+        let Class { uid, gid, links, perm, kind, .. } = *self.class;
+        let Record { size, at, count, times, .. } = *self.record;
+        let times = times.map(Time::from);
+        let [mtime, atime, ctime] = times.map(|time| time.nanos);
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let [m, a, c] = times.map(|time| time.secs.cast_unsigned());
+        let flags = u32::from(perm) | (kind as u32) << 16 | u32::from(at == record::MISSING) << 24;
+        let words =
+            [m, a, c, pair(mtime, atime), pair(ctime, uid), pair(gid, links), size, pair(flags, count)];
+        let mut fixed = [0; FIXED];
+        let (parts, _) = fixed.as_chunks_mut::<8>();
+        parts.iter_mut().zip(words).for_each(|(part, word)| *part = word.to_le_bytes());
+        fixed
     }
 }
+
+/// Bytes of a digest's part of fixed size.
+const FIXED: usize = 8 * 8;
 
 #[cfg(test)]
 mod tests {
@@ -371,8 +425,9 @@ mod tests {
         let json = format!(r#"{{"nodes":[{}]}}"#, nodes.join(","));
         let tree = Tree::parse(json.as_bytes(), &mut |flaw| panic!("{flaw}")).unwrap();
         assert_eq!(tree.len(), 20_000);
-        assert!(tree.memory() < 160 * 20_000, "{} bytes", tree.memory());
-        assert!(tree.memory() > 100 * 20_000, "{} bytes", tree.memory());
+        // The record, the name, the blob's id.
+        let least = 64 + 11 + 32;
+        assert!((least * 20_000..(least + 2) * 20_000).contains(&tree.memory()), "{} bytes", tree.memory());
     }
 
     proptest! {

@@ -1,6 +1,9 @@
-//! From JSON to records. Nodes are cut out of the stream one by one, so that a malformed one costs only itself.
+//! From JSON to records. A node as writers leave it is read in one pass ([`scan`]); whatever looks different is cut out
+//! and given to the general parser, so that a malformed node costs only itself.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use base64::Engine;
@@ -9,9 +12,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
-use super::record::{Arenas, MISSING, Record};
+use super::record::{Arenas, Class, MISSING, Packed, Record};
 use super::xattr::Attributes;
-use super::{Flaw, Tree};
+use super::{Flaw, Tree, scan};
 use crate::error::{self, Error, Kind};
 use crate::source::chunked::Id;
 use crate::source::restic::format::{blob, mode, name, time};
@@ -32,11 +35,13 @@ impl Tree {
         }
         // Go reads a malformed byte as U+FFFD, so such a tree is readable to restic.
         let text = std::str::from_utf8(json).map_or_else(|_| String::from_utf8_lossy(json), Cow::Borrowed);
-        let mut parser = Parser { records: Vec::new(), arenas: Arenas::default(), splices: Vec::new(), flaw };
-        let mut input = serde_json::Deserializer::from_str(&text);
-        let parsed = input.deserialize_map(TreeVisitor(&mut parser)).and_then(|()| input.end());
+        let mut parser = Parser::new(flaw, text.len());
+        let parsed = match text.strip_prefix(scan::OPENING) {
+            Some(nodes) => parser.nodes(nodes),
+            None => parser.whole(&text),
+        };
         parsed.map_err(|e| Error::caused_by(Kind::Corrupt, "malformed tree", e))?;
-        let Parser { records, arenas, splices, flaw } = parser;
+        let Parser { records, arenas, splices, flaw, .. } = parser;
         Ok(Tree::build(records, arenas, splices, flaw))
     }
 }
@@ -96,7 +101,7 @@ impl<'de> Visitor<'de> for Nodes<'_, '_> {
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// An id in hexadecimal.
-struct Hex(Id);
+pub(super) struct Hex(pub Id);
 
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
@@ -105,34 +110,56 @@ impl<'de> Deserialize<'de> for Hex {
 }
 
 /// A node as recorded. Other fields are skipped.
-#[derive(Deserialize)]
-struct Raw<'a> {
+#[derive(Default, Deserialize)]
+pub(super) struct Raw<'a> {
     #[serde(borrow)]
-    name: Option<Text<'a>>,
+    pub name: Option<Text<'a>>,
     #[serde(borrow, rename = "type")]
-    kind: Option<Text<'a>>,
-    mode: Option<u32>,
+    pub kind: Option<Text<'a>>,
+    pub mode: Option<u32>,
     #[serde(borrow)]
-    mtime: Option<Text<'a>>,
+    pub mtime: Option<Text<'a>>,
     #[serde(borrow)]
-    atime: Option<Text<'a>>,
+    pub atime: Option<Text<'a>>,
     #[serde(borrow)]
-    ctime: Option<Text<'a>>,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    inode: Option<u64>,
-    device_id: Option<u64>,
-    size: Option<u64>,
-    links: Option<u64>,
+    pub ctime: Option<Text<'a>>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub inode: Option<u64>,
+    pub device_id: Option<u64>,
+    pub size: Option<u64>,
+    pub links: Option<u64>,
     #[serde(borrow)]
-    linktarget: Option<Text<'a>>,
+    pub linktarget: Option<Text<'a>>,
     #[serde(borrow)]
-    linktarget_raw: Option<Text<'a>>,
+    pub linktarget_raw: Option<Text<'a>>,
     #[serde(borrow)]
-    extended_attributes: Option<&'a RawValue>,
-    device: Option<u64>,
-    content: Option<Vec<Hex>>,
-    subtree: Option<Hex>,
+    pub extended_attributes: Option<&'a RawValue>,
+    pub device: Option<u64>,
+    pub content: Option<Content>,
+    pub subtree: Option<Hex>,
+}
+
+/// The ids of a file's content. Most files have one.
+pub(super) enum Content {
+    One(Id),
+    Many(Vec<Id>),
+}
+
+impl Content {
+    fn ids(&self) -> &[Id] {
+        match self {
+            Content::One(id) => std::slice::from_ref(id),
+            Content::Many(ids) => ids,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let ids = Vec::<Hex>::deserialize(input)?;
+        Ok(Content::Many(ids.into_iter().map(|id| id.0).collect()))
+    }
 }
 
 /// A node of which nothing else is readable.
@@ -147,19 +174,66 @@ struct Parser<'f> {
     arenas: Arenas,
     /// Number of records before it, and the subtree.
     splices: Vec<(u32, Id)>,
+    /// Where each class is, and the one that was used last.
+    classes: HashMap<Class, u32>,
+    last: Option<(Class, u32)>,
     flaw: &'f mut dyn FnMut(Flaw),
 }
 
+impl<'f> Parser<'f> {
+    /// For a tree of about `length` bytes of JSON.
+    fn new(flaw: &'f mut dyn FnMut(Flaw), length: usize) -> Self {
+        Parser {
+            records: Vec::with_capacity(length / scan::USUAL_NODE),
+            arenas: Arenas::default(),
+            splices: Vec::new(),
+            classes: HashMap::new(),
+            last: None,
+            flaw,
+        }
+    }
+
+    /// Reads a tree of any form.
+    fn whole(&mut self, json: &str) -> serde_json::Result<()> {
+        let mut input = serde_json::Deserializer::from_str(json);
+        input.deserialize_map(TreeVisitor(self))?;
+        input.end()
+    }
+
+    /// Reads what follows the beginning that writers give a tree: its nodes, and whatever comes after them.
+    fn nodes(&mut self, json: &str) -> serde_json::Result<()> {
+        let (mut nodes, mut raw) = (scan::Nodes::new(json), Raw::default());
+        while let Some(node) = nodes.next(&mut raw)? {
+            match node {
+                scan::Node::Plain => self.take(&raw),
+                scan::Node::Other(json) => self.node(json),
+            }
+        }
+        match nodes.rest() {
+            "}" => Ok(()),
+            rest => self.whole(&format!("{{\"nodes\":null{rest}")),
+        }
+    }
+}
+
 impl Parser<'_> {
+    /// A node of any form.
     fn node(&mut self, json: &str) {
+        match serde_json::from_str::<Raw>(json) {
+            Ok(raw) => self.take(&raw),
+            Err(error) => {
+                let named = serde_json::from_str(json).map(|Named { name }| name).ok();
+                self.report(named.as_ref(), &format!("left out: {error}"));
+            }
+        }
+    }
+
+    /// Adds a node, or tells why not.
+    fn take(&mut self, raw: &Raw) {
         let mark = self.arenas.mark();
-        let added = serde_json::from_str(json)
-            .map_err(|e| Reason::from(e.to_string()))
-            .and_then(|raw: Raw| self.add(&raw));
-        if let Err(reason) = added {
+        if let Err(reason) = self.add(raw) {
             self.arenas.truncate(mark);
-            let named = serde_json::from_str(json).map(|Named { name }| name).ok();
-            self.report(named.as_ref(), &format!("left out: {reason}"));
+            self.report(raw.name.as_ref(), &format!("left out: {reason}"));
         }
     }
 
@@ -179,27 +253,40 @@ impl Parser<'_> {
         let atime = self.time(raw.atime.as_ref(), raw).unwrap_or(mtime);
         let ctime = self.time(raw.ctime.as_ref(), raw).unwrap_or(mtime);
         let perm = perm(raw, kind);
-        let mut record = Record {
-            digest: [0; 2],
-            inode: raw.inode.unwrap_or(0),
-            size: raw.size.unwrap_or(0).min(i64::MAX as u64),
-            secs: [mtime.secs, atime.secs, ctime.secs],
-            nanos: [mtime.nanos, atime.nanos, ctime.nanos],
-            name: self.arenas.push_bytes(&name).map_err(too_much)?,
+        let name_len = u8::try_from(name.len()).map_err(|_| "its name is longer than 255 bytes")?;
+        let class = self.class(Class {
+            device: raw.device_id.unwrap_or(0),
             uid: raw.uid.unwrap_or(0),
             gid: raw.gid.unwrap_or(0),
             links: u32::try_from(raw.links.unwrap_or(1).max(1)).unwrap_or(u32::MAX),
+            xattrs,
+            perm: if access_acl_lost { perm & !0o070 } else { perm },
+            kind,
+        })?;
+        self.records.push(Record {
+            inode: raw.inode.unwrap_or(0),
+            size: raw.size.unwrap_or(0).min(i64::MAX as u64),
+            name: self.arenas.push_bytes(&name).map_err(too_much)?,
             at,
             count,
-            xattrs,
-            device: self.arenas.push_device(raw.device_id.unwrap_or(0)).map_err(too_much)?,
-            perm: if access_acl_lost { perm & !0o070 } else { perm },
-            name_len: u8::try_from(name.len()).map_err(|_| "its name is longer than 255 bytes")?,
-            kind,
-        };
-        record.digest = record.digest_of(&self.arenas);
-        self.records.push(record);
+            class,
+            times: [mtime, atime, ctime].map(Packed::from),
+            name_len,
+        });
         Ok(())
+    }
+
+    /// Where `class` is: nearly always where the one before was.
+    fn class(&mut self, class: Class) -> Result<u32, Reason> {
+        if let Some((_, at)) = self.last.filter(|(last, _)| *last == class) {
+            return Ok(at);
+        }
+        let at = match self.classes.entry(class) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(self.arenas.push_class(class).map_err(too_much)?),
+        };
+        self.last = Some((class, at));
+        Ok(at)
     }
 
     /// What the node consists of, as `at` and `count` of its record.
@@ -208,8 +295,8 @@ impl Parser<'_> {
         match kind {
             FileType::File => match &raw.content {
                 Some(content) => {
-                    let ids = content.iter().map(|id| id.0);
-                    Ok((self.arenas.push_ids(ids).map_err(too_much)?, counted(content.len())?))
+                    let ids = content.ids();
+                    Ok((self.arenas.push_ids(ids.iter().copied()).map_err(too_much)?, counted(ids.len())?))
                 }
                 None => {
                     if raw.size.is_some_and(|size| size > 0) {
@@ -246,7 +333,11 @@ impl Parser<'_> {
         let Some(list) = raw.extended_attributes else { return Ok((MISSING, false)) };
         let attributes = Attributes::read(list, &mut |reason| self.report(raw.name.as_ref(), &reason));
         let at = match attributes.encode() {
-            Some(bytes) => self.arenas.push_bytes(&bytes).map_err(too_much)?,
+            // A label that all nodes carry is kept once.
+            Some(bytes) => match self.last {
+                Some((last, _)) if self.arenas.bytes_from(last.xattrs).starts_with(&bytes) => last.xattrs,
+                _ => self.arenas.push_bytes(&bytes).map_err(too_much)?,
+            },
             None => MISSING,
         };
         Ok((at, attributes.access_acl_lost))

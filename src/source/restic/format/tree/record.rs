@@ -1,8 +1,5 @@
 //! What a tree keeps of a node, and the arenas that hold what is not of fixed size.
 
-use xxhash_rust::xxh3::Xxh3;
-
-use super::xattr;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Id;
 use crate::tree::{FileType, Time};
@@ -10,93 +7,87 @@ use crate::tree::{FileType, Time};
 /// Says in a position that there is nothing there.
 pub const MISSING: u32 = u32::MAX;
 
-/// One node.
-#[derive(Clone, Copy)]
-pub struct Record {
-    /// XXH3 of all that is shown of the node, low half first.
-    pub digest: [u64; 2],
-    pub inode: u64,
-    pub size: u64,
-    /// mtime, atime, ctime.
-    pub secs: [i64; 3],
-    pub nanos: [u32; 3],
-    /// Where the name begins in the bytes.
-    pub name: u32,
+/// What nodes of a directory mostly have in common. Each combination is kept once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Class {
+    /// The recorded `device_id`, 0 when there is none.
+    pub device: u64,
     pub uid: u32,
     pub gid: u32,
     pub links: u32,
+    /// Where the encoded extended attributes begin in the bytes, or `MISSING`.
+    pub xattrs: u32,
+    pub perm: u16,
+    pub kind: FileType,
+}
+
+/// One node: 64 bytes, so that a directory of a million takes little more than its names and ids.
+#[derive(Clone, Copy)]
+pub struct Record {
+    pub inode: u64,
+    pub size: u64,
+    /// Where the name begins in the bytes.
+    pub name: u32,
     /// Files: first id of the content. Directories: the subtree's id. Symbolic links: where the target begins in the
     /// bytes. Devices: the device number.
     pub at: u32,
     /// Files: number of ids. Symbolic links: length of the target.
     pub count: u32,
-    /// Where the encoded extended attributes begin in the bytes, or `MISSING`.
-    pub xattrs: u32,
-    /// Position of the `device_id`.
-    pub device: u32,
-    pub perm: u16,
+    /// Position of its class.
+    pub class: u32,
+    /// mtime, atime, ctime.
+    pub times: [Packed; 3],
     pub name_len: u8,
-    pub kind: FileType,
+}
+
+/// A time of the years 0 to 9999 in nine bytes.
+#[derive(Clone, Copy)]
+pub struct Packed {
+    secs: [u8; 5],
+    nanos: [u8; 4],
+}
+
+/// The earliest second that a record can hold, a day before the year 0: 40 bits reach far beyond the year 9999.
+const FIRST_SECOND: i64 = -62_167_219_200 - 86_400;
+
+impl From<Time> for Packed {
+    fn from(time: Time) -> Self {
+        let [a, b, c, d, e, ..] = time.secs.saturating_sub(FIRST_SECOND).max(0).to_le_bytes();
+        Packed { secs: [a, b, c, d, e], nanos: time.nanos.to_le_bytes() }
+    }
+}
+
+impl From<Packed> for Time {
+    fn from(packed: Packed) -> Self {
+        let [a, b, c, d, e] = packed.secs;
+        let secs = i64::from_le_bytes([a, b, c, d, e, 0, 0, 0]) + FIRST_SECOND;
+        Time { secs, nanos: u32::from_le_bytes(packed.nanos) }
+    }
 }
 
 impl Record {
-    /// The time at `which` of mtime, atime, ctime.
-    pub fn time(&self, which: usize) -> Time {
-        let (secs, nanos) = (self.secs.get(which), self.nanos.get(which));
-        Time { secs: secs.copied().unwrap_or(0), nanos: nanos.copied().unwrap_or(0) }
-    }
-
-    /// Hashes all that is shown of the node but its name. The JSON will not do: writers put the time zone into it, which
-    /// changes twice a year, and the device number, which changes with a reboot.
-    pub fn digest_of(&self, arenas: &Arenas) -> [u64; 2] {
-        let mut hash = Xxh3::new();
-        self.secs.iter().for_each(|number| hash.update(&number.to_le_bytes()));
-        let [mtime, atime, ctime] = self.nanos;
-        for number in [mtime, atime, ctime, self.uid, self.gid, self.links] {
-            hash.update(&number.to_le_bytes());
-        }
-        hash.update(&self.size.to_le_bytes());
-        hash.update(&self.perm.to_le_bytes());
-        hash.update(&[self.kind as u8, u8::from(self.at == MISSING)]);
-        hash.update(&self.count.to_le_bytes());
-        match self.kind {
-            FileType::File => arenas.ids(self.at, self.count).iter().for_each(|id| hash.update(&id.0)),
-            FileType::Dir => arenas.ids(self.at, 1).iter().for_each(|id| hash.update(&id.0)),
-            FileType::Symlink => hash.update(arenas.bytes(self.at, self.count)),
-            _ => hash.update(&self.at.to_le_bytes()),
-        }
-        for (name, value) in xattr::decode(arenas.bytes_from(self.xattrs)) {
-            for part in [name, value] {
-                hash.update(&(part.len() as u64).to_le_bytes());
-                hash.update(part);
-            }
-        }
-        let digest = hash.digest128();
-        // The two halves of 128 bits.
-        #[allow(clippy::cast_possible_truncation)]
-        [digest as u64, (digest >> 64) as u64]
-    }
-
-    /// The same node after its arenas were appended behind `base`.
-    pub fn rebased(mut self, base: &Base) -> Self {
-        let moved = |at: u32, by: u32| if at == MISSING { at } else { at + by };
+    /// The same node after its arenas were appended to `arenas` behind `base`.
+    pub fn rebased(mut self, base: &Base, arenas: &Arenas) -> Option<Self> {
         self.name += base.bytes;
-        self.xattrs = moved(self.xattrs, base.bytes);
-        self.device = moved(self.device, base.devices);
-        self.at = match self.kind {
+        self.class += base.classes;
+        self.at = match arenas.class(self.class)?.kind {
             FileType::File | FileType::Dir => moved(self.at, base.ids),
             FileType::Symlink => moved(self.at, base.bytes),
             _ => self.at,
         };
-        self
+        Some(self)
     }
+}
+
+fn moved(at: u32, by: u32) -> u32 {
+    if at == MISSING { at } else { at + by }
 }
 
 /// How long arenas were at some moment.
 pub struct Base {
     bytes: u32,
     ids: u32,
-    devices: u32,
+    classes: u32,
 }
 
 /// What the records point into.
@@ -104,7 +95,7 @@ pub struct Base {
 pub struct Arenas {
     bytes: Vec<u8>,
     ids: Vec<Id>,
-    devices: Vec<u64>,
+    classes: Vec<Class>,
 }
 
 impl Arenas {
@@ -121,9 +112,9 @@ impl Arenas {
         self.ids.get(at as usize..).and_then(|ids| ids.get(..count as usize)).unwrap_or_default()
     }
 
-    /// The device number at `at`, 0 when it is `MISSING`.
-    pub fn device(&self, at: u32) -> u64 {
-        self.devices.get(at as usize).copied().unwrap_or(0)
+    /// The class at `at`.
+    pub fn class(&self, at: u32) -> Option<&Class> {
+        self.classes.get(at as usize)
     }
 
     /// Adds bytes; returns where they begin.
@@ -140,12 +131,11 @@ impl Arenas {
         Ok(at)
     }
 
-    /// Adds a device number, unless it is the last one added: nearly all nodes of a tree are on one device.
-    pub fn push_device(&mut self, device: u64) -> Result<u32> {
-        if self.devices.last() != Some(&device) {
-            self.devices.push(device);
-        }
-        position(self.devices.len() - 1, 1)
+    /// Adds a class; returns where it is.
+    pub fn push_class(&mut self, class: Class) -> Result<u32> {
+        let at = position(self.classes.len(), 1)?;
+        self.classes.push(class);
+        Ok(at)
     }
 
     /// Adds all of `other` behind what is there; returns how to move the records that point into it.
@@ -153,11 +143,13 @@ impl Arenas {
         let base = Base {
             bytes: position(self.bytes.len(), other.bytes.len())?,
             ids: position(self.ids.len(), other.ids.len())?,
-            devices: position(self.devices.len(), other.devices.len())?,
+            classes: position(self.classes.len(), other.classes.len())?,
         };
         self.bytes.append(&mut other.bytes);
         self.ids.append(&mut other.ids);
-        self.devices.append(&mut other.devices);
+        self.classes.extend(
+            other.classes.iter().map(|class| Class { xattrs: moved(class.xattrs, base.bytes), ..*class }),
+        );
         Ok(base)
     }
 
@@ -175,13 +167,13 @@ impl Arenas {
     pub fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.ids.shrink_to_fit();
-        self.devices.shrink_to_fit();
+        self.classes.shrink_to_fit();
     }
 
     pub fn memory(&self) -> usize {
         self.bytes.capacity()
             + self.ids.capacity() * size_of::<Id>()
-            + self.devices.capacity() * size_of::<u64>()
+            + self.classes.capacity() * size_of::<Class>()
     }
 }
 

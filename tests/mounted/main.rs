@@ -17,6 +17,7 @@ mod guard;
 mod listing;
 mod memory;
 mod permissions;
+mod pushing;
 mod reading;
 mod user;
 mod writes;

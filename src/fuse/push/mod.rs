@@ -12,6 +12,7 @@ mod walks;
 
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::debug;
 
 use self::ahead::Children;
@@ -69,6 +71,7 @@ pub(super) struct Watcher {
 /// Pushes until it is dropped.
 pub(super) struct Pusher {
     watcher: Watcher,
+    ended: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,12 +80,14 @@ impl Pusher {
     pub fn start(state: Arc<State>, door: OwnedFd, runtime: Handle) -> Result<Self> {
         let (queue, jobs) = channel();
         let watcher = Watcher { walks: Arc::default(), queue };
-        let worker = Worker { state, door, runtime, walks: watcher.walks.clone(), children: Children::default() };
+        let (ended, end) = watch::channel(false);
+        let worker =
+            Worker { end, state, door, runtime, walks: watcher.walks.clone(), children: Children::default() };
         let thread = std::thread::Builder::new()
             .name("push".into())
             .spawn(move || worker.work(&jobs))
             .map_err(|e| Error::caused_by(Kind::System, "cannot start a thread", e))?;
-        Ok(Pusher { watcher, thread: Some(thread) })
+        Ok(Pusher { watcher, ended, thread: Some(thread) })
     }
 
     /// To be told of reads and listings.
@@ -93,6 +98,8 @@ impl Pusher {
 
 impl Drop for Pusher {
     fn drop(&mut self) {
+        // Whatever it waits for, and what is queued, is for nobody any more.
+        self.ended.send_replace(true);
         let _ = self.watcher.queue.send(Message::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -130,6 +137,7 @@ fn lock(walks: &Mutex<Walks>) -> MutexGuard<'_, Walks> {
 }
 
 struct Worker {
+    end: watch::Receiver<bool>,
     state: Arc<State>,
     door: OwnedFd,
     runtime: Handle,
@@ -140,14 +148,23 @@ struct Worker {
 impl Worker {
     fn work(&self, jobs: &Receiver<Message>) {
         while let Ok(Message::Job(job)) = jobs.recv() {
-            let (dir, done) = match job {
-                Job::Survey(dir) => (dir, self.survey(dir)),
-                Job::Push(push) => (push.dir, self.push(&push)),
+            let dir = job.dir();
+            // What a node's bug leaves behind is dropped with its job.
+            let done = catch_unwind(AssertUnwindSafe(|| self.work_on(job)));
+            let failure = match done {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "a panic".into(),
             };
-            if let Err(error) = done {
-                debug!(dir, "pushing ends: {error}");
-                lock(&self.walks).end(dir);
-            }
+            debug!(dir, "pushing ends: {failure}");
+            lock(&self.walks).end(dir);
+        }
+    }
+
+    fn work_on(&self, job: Job) -> Result<()> {
+        match job {
+            Job::Survey(dir) => self.survey(dir),
+            Job::Push(push) => self.push(&push),
         }
     }
 
@@ -249,7 +266,11 @@ impl Worker {
             Step::Ready(result) => result,
             Step::Wait(wait) => self.runtime.block_on(async {
                 let late = |_| Err(Error::new(Kind::TimedOut, format!("no answer within {limit:?}")));
-                tokio::time::timeout(limit, wait).await.unwrap_or_else(late)
+                let mut end = self.end.clone();
+                tokio::select! {
+                    answer = tokio::time::timeout(limit, wait) => answer.unwrap_or_else(late),
+                    _ = end.wait_for(|ended| *ended) => Err(Error::new(Kind::Unavailable, "the mount ends")),
+                }
             }),
         }
     }

@@ -30,9 +30,7 @@ pub(super) enum Stored {
 ///
 /// Errors: `Unavailable` when the mount has gone, `System` when this kernel does not take it.
 pub(super) fn store(door: &OwnedFd, ino: u64, content: &[u8]) -> Result<Stored> {
-    let size = u32::try_from(content.len()).ok().filter(|size| size.checked_add(HEADER as u32).is_some());
-    let Some(size) = size else { return Err(Error::new(Kind::Internal, "too much to store at once")) };
-    let header = header(ino, size);
+    let header = header(ino, content.len())?;
     match rustix::io::writev(door, &[IoSlice::new(&header), IoSlice::new(content)]) {
         Ok(_) => Ok(Stored::Kept),
         Err(Errno::NOENT) => Ok(Stored::Unknown),
@@ -41,23 +39,25 @@ pub(super) fn store(door: &OwnedFd, ino: u64, content: &[u8]) -> Result<Stored> 
     }
 }
 
-fn header(ino: u64, size: u32) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    let mut rest = header.as_mut_slice();
-    let mut put = |bytes: &[u8]| {
-        let (field, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-        field.copy_from_slice(bytes);
-        rest = after;
+fn header(ino: u64, size: usize) -> Result<[u8; HEADER]> {
+    let field = |size: usize| {
+        u32::try_from(size).map_err(|_| Error::new(Kind::Internal, "more than can be stored at once"))
     };
-    put(&(HEADER as u32 + size).to_ne_bytes());
-    put(&NOTIFY_STORE.to_ne_bytes());
-    // The request that this answers: none.
-    put(&0u64.to_ne_bytes());
-    put(&ino.to_ne_bytes());
-    // From the beginning of the file; the last four bytes are padding.
-    put(&0u64.to_ne_bytes());
-    put(&size.to_ne_bytes());
-    header
+    let fields: [&[u8]; 7] = [
+        &field(HEADER + size)?.to_ne_bytes(),
+        &NOTIFY_STORE.to_ne_bytes(),
+        // The request that this answers: none.
+        &0u64.to_ne_bytes(),
+        &ino.to_ne_bytes(),
+        // From the beginning of the file.
+        &0u64.to_ne_bytes(),
+        &field(size)?.to_ne_bytes(),
+        // Padding.
+        &0u32.to_ne_bytes(),
+    ];
+    let mut header = [0; HEADER];
+    header.iter_mut().zip(fields.concat()).for_each(|(to, from)| *to = from);
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_header_is_laid_out_as_the_kernel_reads_it() {
-        let header = header(0x0102_0304_0506_0708, 1000);
+        let header = header(0x0102_0304_0506_0708, 1000).unwrap();
         let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
         let long = |at: usize| u64::from_ne_bytes(header[at..at + 8].try_into().unwrap());
         assert_eq!((word(0), word(4), long(8)), (1040, 4, 0));

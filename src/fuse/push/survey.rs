@@ -69,12 +69,15 @@ impl Survey {
     /// among them. Several readers that take turns go back now and then.
     pub fn order_of(&self, reads: &[(Cookie, u64)]) -> Option<(Order, usize)> {
         let orders = [Order::Listing, Order::Inode].into_iter().filter_map(|order| {
-            let ranks: Vec<usize> = reads.iter().filter_map(|(at, ino)| self.rank(order, *at, *ino)).collect();
+            let ranks: Vec<usize> =
+                reads.iter().filter_map(|(at, ino)| self.rank(order, *at, *ino)).collect();
             let (least, greatest) = (*ranks.iter().min()?, *ranks.iter().max()?);
             let is_near = ranks.len() > 1 && greatest - least <= NEAR;
             is_near.then_some((!ranks.is_sorted(), greatest - least, order, greatest))
         });
-        orders.min_by_key(|(goes_back, span, ..)| (*goes_back, *span)).map(|(_, _, order, rank)| (order, rank))
+        orders
+            .min_by_key(|(goes_back, span, ..)| (*goes_back, *span))
+            .map(|(_, _, order, rank)| (order, rank))
     }
 
     /// Whether `rank` is in `ranks` or near them.
@@ -112,8 +115,7 @@ pub(super) mod tests {
             }
             assert_eq!(survey.file(order, 500), None);
         }
-        let numbers: Vec<u64> =
-            (0..500).map(|rank| survey.file(Order::Inode, rank).unwrap().ino).collect();
+        let numbers: Vec<u64> = (0..500).map(|rank| survey.file(Order::Inode, rank).unwrap().ino).collect();
         assert!(numbers.is_sorted());
         assert_eq!(survey.rank(Order::Listing, 15, 3), None, "not a small file");
         assert_eq!(survey.rank(Order::Inode, 10, 2), None, "not a small file");

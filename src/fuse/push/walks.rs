@@ -73,9 +73,14 @@ impl Walks {
     /// The small files of directory `dir`, which were to be surveyed.
     pub fn surveyed(&mut self, dir: u64, survey: Arc<Survey>) -> Vec<Job> {
         let Some(walk) = self.dirs.iter_mut().find(|walk| walk.dir == dir) else { return Vec::new() };
-        let listed = self.walkers.iter().find(|walker| walker.pid == walk.pid).map(|walker| walker.listed);
-        let whole = survey.len() < FEW && walk.order.is_some() && listed.is_some_and(|n| n % FEW_LEFT_OUT != 0);
-        walk.surveyed(survey, whole)
+        let mut walker = self.walkers.iter_mut().find(|walker| walker.pid == walk.pid);
+        let goes_on = walker.as_ref().is_some_and(|walker| walker.listed % FEW_LEFT_OUT != 0);
+        let whole = survey.len() < FEW && walk.order.is_some() && goes_on;
+        let jobs = walk.surveyed(survey, whole);
+        if let (Some(walker), Some(order)) = (&mut walker, walk.order) {
+            walker.goes_by(order, walk.window);
+        }
+        jobs
     }
 
     /// Ends the walk of directory `dir`: it could not be read.
@@ -117,9 +122,95 @@ impl Walker {
     /// It has listed a directory: in which order and window to push there, if it is trusted to read it.
     fn lists(&mut self) -> Option<(Order, u64)> {
         self.listed = self.listed.saturating_add(1);
-        let trusted = self.dirs >= TRUSTED_AFTER
-            && self.listed <= TRUSTED_DIRS
-            && self.last.elapsed() < TRUSTED_FOR;
+        let trusted =
+            self.dirs >= TRUSTED_AFTER && self.listed <= TRUSTED_DIRS && self.last.elapsed() < TRUSTED_FOR;
         trusted.then(|| (self.order.unwrap_or(Order::Listing), self.window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::survey::tests::{number, survey};
+    use super::super::walk::Push;
+    use super::*;
+
+    const CP: u32 = 500;
+
+    fn is_survey(job: &Option<Job>, dir: u64) -> bool {
+        matches!(job, Some(Job::Survey(of)) if *of == dir)
+    }
+
+    /// `CP` reads the first three files of `dir` as they are listed; the windows that follow.
+    fn walk_through(walks: &mut Walks, dir: u64, files: u64) -> Vec<Push> {
+        walks.listed(CP, dir);
+        let asked: Vec<_> = (1..=3).map(|n| walks.read(CP, dir, n * 10, number(n))).collect();
+        assert!(asked.iter().any(|job| is_survey(job, dir)));
+        pushes(walks.surveyed(dir, Arc::new(survey(files))))
+    }
+
+    fn pushes(jobs: Vec<Job>) -> Vec<Push> {
+        jobs.into_iter()
+            .map(|job| match job {
+                Job::Push(push) => push,
+                Job::Survey(dir) => panic!("asks for a survey of {dir}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn who_was_seen_walking_is_trusted_in_the_directories_it_lists_next() {
+        let mut walks = Walks::default();
+        assert!(walks.listed(CP, 1).is_none(), "nobody is trusted before");
+        assert_eq!(walk_through(&mut walks, 1, 50).len(), 1);
+        assert!(is_survey(&walks.listed(CP, 2), 2));
+        assert!(walks.listed(CP + 1, 3).is_none(), "somebody else only lists");
+        let all = pushes(walks.surveyed(2, Arc::new(survey(50))));
+        assert!(all.iter().map(|push| push.ranks.clone()).eq(std::iter::once(1..50)));
+        assert_eq!(all[0].order, Order::Listing);
+    }
+
+    #[test]
+    fn reading_one_file_in_each_of_three_directories_is_walking_too() {
+        let mut walks = Walks::default();
+        for dir in 1..=3 {
+            assert!(walks.listed(CP, dir).is_none());
+            assert!(walks.read(CP, dir, 10, number(1)).is_none());
+        }
+        assert!(is_survey(&walks.listed(CP, 4), 4));
+        // Of few files most are pushed whole: otherwise every second would be left out.
+        let ranges = |walks: &mut Walks, dir| {
+            pushes(walks.surveyed(dir, Arc::new(survey(2)))).into_iter().map(|push| push.ranks).next()
+        };
+        assert_eq!(ranges(&mut walks, 4), Some(0..2));
+        let whole = (5..12).filter(|dir| {
+            assert!(is_survey(&walks.listed(CP, *dir), *dir));
+            ranges(&mut walks, *dir) == Some(0..2)
+        });
+        let whole = whole.count();
+        assert!((5..=6).contains(&whole), "{whole} of 7, so that reads go on showing that it reads");
+    }
+
+    #[test]
+    fn trust_ends_when_it_lists_without_reading_and_comes_back_with_a_read() {
+        let mut walks = Walks::default();
+        walk_through(&mut walks, 1, 50);
+        let trusted = (100..200).take_while(|dir| walks.listed(CP, *dir).is_some()).count();
+        assert_eq!(trusted, TRUSTED_DIRS as usize);
+        assert!(walks.listed(CP, 201).is_none());
+        walks.read(CP, 202, 10, number(1));
+        assert!(walks.listed(CP, 203).is_some());
+    }
+
+    #[test]
+    fn only_so_many_are_remembered_the_latest_of_all() {
+        let mut walks = Walks::default();
+        for n in 0..100 {
+            walks.read(CP + n, u64::from(n), 10, number(1));
+        }
+        assert_eq!((walks.dirs.len(), walks.walkers.len()), (REMEMBERED, REMEMBERED));
+        assert!(walks.dirs.iter().any(|walk| walk.dir == 99));
+        assert!(walks.surveyed(0, Arc::new(survey(9))).is_empty(), "it is forgotten");
+        walks.end(99);
+        assert!(!walks.dirs.iter().any(|walk| walk.dir == 99));
     }
 }

@@ -39,12 +39,7 @@ impl Repository {
         let packs: Arc<dyn Packs> = Arc::<Catalogue>::clone(&catalogue);
         let loader = Loader::new(packs, shared);
         let directories = Flights::new();
-        Arc::new(Opener(Arc::new(Repository {
-            id,
-            catalogue,
-            loader,
-            directories,
-        })))
+        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories })))
     }
 
     /// The identity of the repository.

@@ -14,8 +14,10 @@ mod plan;
 mod pool;
 mod reader;
 mod shared;
+mod tuning;
 #[cfg(test)]
 mod vault;
+mod window;
 mod zeros;
 
 pub use damage::Damage;

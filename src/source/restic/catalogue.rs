@@ -23,6 +23,7 @@ use super::layout::{FileKind, Layout, Listed};
 use super::snapshots::{Held, SnapshotList};
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{BlobIndex, BlobKind, Damage, Id, IndexFile, Packs, Place, Shared, Standing};
+use crate::store::Pace;
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -310,6 +311,10 @@ impl Packs for Catalogue {
 
     fn index(&self) -> Arc<BlobIndex> {
         self.index.load_full()
+    }
+
+    fn pace(&self) -> Pace {
+        self.layout.pace()
     }
 
     fn read<'a>(

@@ -1,4 +1,4 @@
-//! What all chunk repositories of one process share: memory and processors.
+//! What all chunk repositories of one process share: memory, processors, the cache directory.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Id, Pool};
-use crate::cache::{Budget, Weighed};
+use super::{Id, Pages, Pool};
+use crate::cache::{Budget, Folder, Weighed};
 
 /// A blob or a directory of one of the repositories, which are numbered as they open.
 pub type Key = (u32, Id);
@@ -26,7 +26,7 @@ const AHEAD_SHARE: u64 = 4;
 /// The unit in which bytes under way are counted.
 const UNIT: u64 = 1024;
 
-/// Memory and processors of all chunk repositories of a process.
+/// What all chunk repositories of a process share.
 pub struct Shared {
     /// Decoded data blobs.
     pub blobs: Weighed<Key, Bytes>,
@@ -34,6 +34,10 @@ pub struct Shared {
     pub directories: Weighed<Key, Directory>,
     /// Processors.
     pub pool: Pool,
+    /// Where indexes are kept for later; `None` for memory only.
+    pub cache: Option<Folder>,
+    /// Pages of blob indexes on disk.
+    pub pages: Arc<Pages>,
     /// Held while a directory too large for comfort is decoded: one at a time.
     pub huge: Semaphore,
     budget: Budget,
@@ -44,14 +48,21 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Caches within `budget` and a decoding pool of one thread per core.
+    /// Caches within `budget` and a decoding pool of one thread per core; nothing on disk.
     pub fn new(budget: Budget) -> Arc<Self> {
+        Shared::with_cache(budget, None)
+    }
+
+    /// The same with a cache directory.
+    pub fn with_cache(budget: Budget, cache: Option<Folder>) -> Arc<Self> {
         let in_flight = (budget.blobs / IN_FLIGHT_SHARE).clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end()) / UNIT;
         let in_flight_units = u32::try_from(in_flight).unwrap_or(u32::MAX);
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs),
             directories: Weighed::new(budget.directories),
             pool: Pool::default(),
+            cache,
+            pages: Arc::default(),
             huge: Semaphore::new(1),
             budget,
             repositories: AtomicU32::new(0),

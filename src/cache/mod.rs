@@ -1,7 +1,10 @@
-//! What stays in memory: decoded blobs and parsed directories, under one budget.
+//! What is kept between reads: decoded blobs and parsed directories in memory, under one budget; the cache directory on
+//! disk.
 
+mod folder;
 mod weighed;
 
+pub use folder::{Folder, Lock};
 pub use weighed::Weighed;
 
 /// How much memory the caches may use, in bytes, for everything that this process keeps of repositories' contents.

@@ -1,5 +1,7 @@
 //! The table of options: what `-o` and the top of the configuration file may say.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::given::{Entry, Key, apply};
@@ -15,6 +17,8 @@ pub struct General {
     pub names: Names,
     pub refresh: Duration,
     pub memory: u64,
+    /// What was said of the cache directory.
+    pub cache_dir: Option<CacheDir>,
     pub mount: Mount,
 }
 
@@ -26,6 +30,7 @@ impl Default for General {
             names: Names { time: TimeStyle::Recorded, format: "%Y%m%d_%H%M%S".into(), rename: Vec::new() },
             refresh: Duration::from_secs(60),
             memory: 128 << 20,
+            cache_dir: None,
             mount: Mount {
                 mountpoint: None,
                 allow_other: false,
@@ -48,6 +53,7 @@ const LEAST_MEMORY: u64 = 16 << 20;
 /// The table; docs/options.md explains each.
 pub const KEYS: &[Key<General>] = &[
     Key { name: "allow_other", set: |g, e| e.flag().map(|v| g.mount.allow_other = v) },
+    Key { name: "cache-dir", set: |g, e| cache_dir(e).map(|v| g.cache_dir = Some(v)) },
     Key { name: "host", set: |g, e| e.list().map(|v| g.filter.hosts = v) },
     Key { name: "idmap", set: idmap },
     Key { name: "log", set: |g, e| e.absolute_path().map(|v| g.mount.log.file = Some(v)) },
@@ -84,6 +90,29 @@ const OWNERS: &[(&str, Owner)] =
 const TIMES: &[(&str, TimeStyle)] =
     &[("recorded", TimeStyle::Recorded), ("utc", TimeStyle::Utc), ("local", TimeStyle::Local)];
 const XATTRS: &[(&str, Xattrs)] = &[("all", Xattrs::All), ("user", Xattrs::User), ("none", Xattrs::None)];
+
+/// What a cache directory may be called when there is to be none.
+const NO_CACHE: &str = "none";
+
+/// Where indexes are kept for later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheDir {
+    /// Nowhere.
+    Nowhere,
+    /// Here.
+    At(PathBuf),
+}
+
+impl CacheDir {
+    /// What a variable of the environment says.
+    pub fn of_environment(value: &OsStr) -> Self {
+        if value == NO_CACHE { CacheDir::Nowhere } else { CacheDir::At(value.into()) }
+    }
+}
+
+fn cache_dir(entry: &Entry) -> Result<CacheDir> {
+    if entry.text()? == NO_CACHE { Ok(CacheDir::Nowhere) } else { entry.absolute_path().map(CacheDir::At) }
+}
 
 fn memory(general: &mut General, entry: &Entry) -> Result<()> {
     general.memory = entry.size()?;
@@ -163,7 +192,7 @@ fn renames(general: &mut General, entry: &Entry) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::super::{IdRange, file, options};
     use super::*;
@@ -184,7 +213,7 @@ mod tests {
     fn every_option_does_what_it_says() {
         let all = "allow_other,noexec,xattrs=user,owner=mounter,idmap=u:1000:2000+b:0:100000:10,timeout=2min,\
                    mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,\
-                   host=lab*,tag=a\\,b,path=/home,mountpoint=/mnt/b";
+                   host=lab*,tag=a\\,b,path=/home,mountpoint=/mnt/b,cache-dir=/var/c";
         let general = typed(all).unwrap();
         let mount = &general.mount;
         assert!(mount.allow_other && mount.noexec);
@@ -201,6 +230,8 @@ mod tests {
         assert_eq!(general.filter.hosts, ["lab*"]);
         assert_eq!(general.filter.tags, ["a,b"]);
         assert_eq!(general.filter.paths, ["/home"]);
+        assert_eq!(general.cache_dir, Some(CacheDir::At("/var/c".into())));
+        assert_eq!(typed("cache-dir=none").unwrap().cache_dir, Some(CacheDir::Nowhere));
     }
 
     #[test]
@@ -219,6 +250,7 @@ mod tests {
             ("time-format=%Y%", "-o: time-format: "),
             ("idmap=u:1", "-o: idmap: \"u:1\" must be"),
             ("log=relative", "absolute path"),
+            ("cache-dir=relative", "absolute path"),
             ("source=/x", "belongs into a configuration file"),
             ("password=x", "does not belong here"),
             ("remount", "unknown option \"remount\""),

@@ -41,6 +41,9 @@ pub struct Config {
     pub refresh: Duration,
     /// Bytes that may stay in memory of repositories' contents.
     pub memory: u64,
+    /// Where indexes are kept for later; `None` for memory only.
+    #[serde(with = "wire::optional_path")]
+    pub cache_dir: Option<PathBuf>,
     /// How to mount.
     pub mount: Mount,
 }

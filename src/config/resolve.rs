@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::general::{self, General};
+use super::general::{self, CacheDir, General};
 use super::given::apply;
 use super::password::{Origin, Password, shared};
 use super::source::Draft;
@@ -14,12 +14,21 @@ use crate::error::{Error, Kind, Result};
 /// Where the configuration of the machine is.
 const SYSTEM_FILE: &str = "/etc/backupfs/config.toml";
 
+/// Where root keeps indexes.
+const SYSTEM_CACHE: &str = "/var/cache/backupfs";
+
 /// What resolving depends on besides the command line.
 pub struct Surroundings {
     /// `RESTIC_REPOSITORY`.
     pub repository: Option<OsString>,
     /// `HOME`.
     pub home: Option<OsString>,
+    /// `XDG_CACHE_HOME`.
+    pub cache_home: Option<OsString>,
+    /// `BACKUPFS_CACHE_DIR`.
+    pub cache_dir: Option<OsString>,
+    /// Whether this is root, whose cache is the machine's.
+    pub is_root: bool,
     /// [`SYSTEM_FILE`], but for tests.
     pub system_file: PathBuf,
     /// What relative paths count from.
@@ -32,6 +41,9 @@ impl Surroundings {
         Ok(Surroundings {
             repository: std::env::var_os("RESTIC_REPOSITORY").filter(|value| !value.is_empty()),
             home: std::env::var_os("HOME"),
+            cache_home: std::env::var_os("XDG_CACHE_HOME"),
+            cache_dir: std::env::var_os("BACKUPFS_CACHE_DIR").filter(|value| !value.is_empty()),
+            is_root: rustix::process::geteuid().is_root(),
             system_file: SYSTEM_FILE.into(),
             directory: std::env::current_dir()
                 .map_err(|e| Error::io("the working directory", e).with_kind(Kind::System))?,
@@ -61,8 +73,28 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     }
     say_password(typed, around, &mut sources);
     check_names(&sources)?;
-    let General { names, refresh, memory, mount, .. } = general;
-    Ok(Config { sources, names, refresh, memory, mount })
+    let General { names, refresh, memory, cache_dir, mount, .. } = general;
+    let cache_dir = match cache_dir {
+        Some(CacheDir::At(path)) => Some(path),
+        Some(CacheDir::Nowhere) => None,
+        None => usual_cache_dir(around),
+    };
+    Ok(Config { sources, names, refresh, memory, cache_dir, mount })
+}
+
+/// Where indexes are kept when no option says it: what the environment says, else the machine's place for root and the
+/// user's for others.
+fn usual_cache_dir(around: &Surroundings) -> Option<PathBuf> {
+    match around.cache_dir.as_deref().map(CacheDir::of_environment) {
+        Some(CacheDir::At(path)) => return Some(around.directory.join(path)),
+        Some(CacheDir::Nowhere) => return None,
+        None if around.is_root => return Some(SYSTEM_CACHE.into()),
+        None => {}
+    }
+    let absolute =
+        |value: &Option<OsString>| value.as_ref().map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache_home = || absolute(&around.home).map(|home| home.join(".cache"));
+    absolute(&around.cache_home).or_else(cache_home).map(|home| home.join("backupfs"))
 }
 
 /// What `-r` says, or restic's environment when neither `-r` nor `-c` does.
@@ -190,6 +222,9 @@ mod tests {
             let around = Surroundings {
                 repository: self.repository.clone(),
                 home: Some(self.dir.path().join("home").into()),
+                cache_home: None,
+                cache_dir: None,
+                is_root: false,
                 system_file: self.dir.path().join("etc/config.toml"),
                 directory: "/work-dir".into(),
             };
@@ -315,11 +350,44 @@ mod tests {
     }
 
     #[test]
+    fn the_cache_is_where_it_was_said_or_where_it_belongs() {
+        let cache = |option: &str, variable: &str, cache_home: &str, home: &str, is_root: bool| {
+            let some = |text: &str| Some(OsString::from(text)).filter(|text| !text.is_empty());
+            let around = Surroundings {
+                repository: None,
+                home: some(home),
+                cache_home: some(cache_home),
+                cache_dir: some(variable),
+                is_root,
+                system_file: "/none".into(),
+                directory: "/work-dir".into(),
+            };
+            let options = some(option).map(|said| format!("cache-dir={}", said.display()));
+            let typed = Typed { options: options.into_iter().collect(), ..repos(&["/srv/a"]) };
+            resolve(&typed, &around).unwrap().cache_dir.map(|path| path.to_str().unwrap().to_owned())
+        };
+        let place = |path: &str| Some(path.to_owned());
+        assert_eq!(cache("/c", "/v", "/x", "/h", true), place("/c"));
+        assert_eq!(cache("none", "/v", "/x", "/h", true), None);
+        assert_eq!(cache("", "/v", "/x", "/h", true), place("/v"));
+        assert_eq!(cache("", "v", "/x", "/h", false), place("/work-dir/v"));
+        assert_eq!(cache("", "none", "/x", "/h", false), None);
+        assert_eq!(cache("", "", "/x", "/h", true), place("/var/cache/backupfs"));
+        assert_eq!(cache("", "", "/x", "/h", false), place("/x/backupfs"));
+        assert_eq!(cache("", "", "x", "/h", false), place("/h/.cache/backupfs"));
+        assert_eq!(cache("", "", "", "", false), None);
+        assert_eq!(cache("", "", "x", "h", false), None);
+    }
+
+    #[test]
     fn a_relative_home_is_no_home() {
         let machine = Machine::new();
         let around = Surroundings {
             repository: None,
             home: Some("".into()),
+            cache_home: None,
+            cache_dir: None,
+            is_root: false,
             system_file: machine.dir.path().join("none"),
             directory: machine.dir.path().into(),
         };

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::late::Late;
 use super::{process, recognise, translate};
-use crate::cache::Budget;
+use crate::cache::{Budget, Folder};
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::Namespace;
@@ -25,19 +25,20 @@ pub struct Tree {
     pub immutable: bool,
     /// Sources that could not be opened yet: each error names its source.
     pub failed: Vec<Error>,
-    /// Damaged files of those that could be, a line each, which the log has already.
+    /// Damaged files of those that could be, and why there is no cache: a line each, which the log has already.
     pub left_out: Vec<String>,
 }
 
 /// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
 /// ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
-    let shared = Shared::new(Budget::of(config.memory));
+    let (shared, no_cache) = shared(config);
     let opened = open_all(config, runtime, &shared);
     if opened.iter().all(Result::is_err) {
         return Err(all_failed(opened.into_iter().filter_map(Result::err).collect()));
     }
-    let left_out = opened.iter().flatten().flat_map(|source| source.health().left_out).collect();
+    let mut left_out: Vec<String> = no_cache.into_iter().collect();
+    left_out.extend(opened.iter().flatten().flat_map(|source| source.health().left_out));
     let mut members = Vec::new();
     let mut failed = Vec::new();
     for (source, opened) in config.sources.iter().zip(opened) {
@@ -65,7 +66,20 @@ fn all_failed(failed: Vec<Error>) -> Error {
 
 /// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
 pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
-    open_all(config, runtime, &Shared::new(Budget::of(config.memory)))
+    open_all(config, runtime, &shared(config).0)
+}
+
+/// What all sources share, and why there is no cache directory although there should be one.
+fn shared(config: &Config) -> (Arc<Shared>, Option<String>) {
+    let (cache, failure) = match config.cache_dir.as_deref().map(Folder::open).transpose() {
+        Ok(cache) => (cache, None),
+        Err(error) => {
+            let told = format!("indexes are kept in memory, because there is no cache directory: {error}");
+            tracing::warn!("{told}");
+            (None, Some(told))
+        }
+    };
+    (Shared::with_cache(Budget::of(config.memory), cache), failure)
 }
 
 fn open_all(config: &Config, runtime: &Handle, shared: &Arc<Shared>) -> Vec<Result<Arc<dyn Source>>> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
     OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -263,18 +264,18 @@ impl fuser::Filesystem for Filesystem {
         if self.state.options.xattrs == XattrPolicy::None {
             return reply.error(Errno::ENOSYS);
         }
-        let known = self.state.known(ino.0);
-        if known.as_ref().is_ok_and(|known| known.place.plain) {
-            return reply.error(Errno::ENODATA);
-        }
-        let (rules, name) = (self.state.rules.clone(), name.as_bytes().to_vec());
-        let work = || match known {
-            Ok(known) => known.ask(move |node| rules.get(&node, &name)),
-            Err(error) => Step::err(error),
+        let none = if self.state.rules.supports(name.as_bytes()) { Errno::ENODATA } else { Errno::ENOTSUP };
+        let work = || {
+            // A word in memory: `ls -l` asks for two ACLs of each file.
+            if self.state.inodes.is_plain(ino.0) {
+                return Step::ok(None);
+            }
+            let (rules, name) = (self.state.rules.clone(), name.as_bytes().to_vec());
+            self.state.ask(ino.0, move |node| rules.get(&node, &name))
         };
         self.desk.answer(self.metadata("getxattr", ino), reply, work, move |reply, value| match value {
             Some(value) => send_attribute(reply, &value, size),
-            None => reply.error(Errno::ENODATA),
+            None => reply.error(none),
         });
     }
 
@@ -283,13 +284,16 @@ impl fuser::Filesystem for Filesystem {
         if self.state.options.xattrs == XattrPolicy::None {
             return reply.error(Errno::ENOSYS);
         }
-        let (rules, privileged) = (self.state.rules.clone(), request.uid() == 0);
-        self.desk.answer(
-            self.metadata("listxattr", ino),
-            reply,
-            || self.state.ask(ino.0, move |node| rules.list(&node, privileged)),
-            move |reply, list| send_attribute(reply, &list, size),
-        );
+        let work = || {
+            if self.state.inodes.is_plain(ino.0) {
+                return Step::ok(Bytes::new());
+            }
+            let (rules, privileged) = (self.state.rules.clone(), request.uid() == 0);
+            self.state.ask(ino.0, move |node| rules.list(&node, privileged))
+        };
+        self.desk.answer(self.metadata("listxattr", ino), reply, work, move |reply, list| {
+            send_attribute(reply, &list, size);
+        });
     }
 
     /// Asked only in a private mount, where the kernel checks nothing and the mounter may read all. What cannot be run

@@ -8,7 +8,8 @@
 //! directory and position it was listed at, instead of holding its node.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use std::collections::hash_map::{Entry as Slot, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -173,9 +174,49 @@ impl Entry {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, Entry, Mixing>,
     // Second places, of the inodes that were met in several directories.
     elsewhere: HashMap<u64, Place>,
+}
+
+/// Hashes inode numbers, which are hashes already: one multiplication by a secret of the table, so that nobody can choose
+/// numbers that meet in one place of it.
+#[derive(Clone)]
+struct Mixing(u64);
+
+struct Mixed {
+    secret: u64,
+    hash: u64,
+}
+
+impl Default for Mixing {
+    fn default() -> Self {
+        Mixing(RandomState::new().hash_one(HOP) | 1)
+    }
+}
+
+impl BuildHasher for Mixing {
+    type Hasher = Mixed;
+
+    fn build_hasher(&self) -> Mixed {
+        Mixed { secret: self.0, hash: 0 }
+    }
+}
+
+impl Hasher for Mixed {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The upper half depends on all bits of the number, the lower spreads neighbours.
+        let (low, high) = halves(u128::from(self.hash ^ number ^ self.secret) * u128::from(self.secret));
+        self.hash = low ^ high;
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
 }
 
 /// The table. Its locks are held for one entry at a time and never while a node is asked.
@@ -214,6 +255,11 @@ impl Inodes {
         let entry = shard.entries.get(&ino)?;
         let place = Place { origin: entry.origin.clone(), at: entry.at, plain: entry.plain };
         Some(Known { identity: identity(ino, entry), place, elsewhere: shard.elsewhere.get(&ino).cloned() })
+    }
+
+    /// Whether `ino` is known to answer to no extended attribute.
+    pub fn is_plain(&self, ino: u64) -> bool {
+        self.shard(ino).entries.get(&ino).is_some_and(|entry| entry.plain)
     }
 
     /// The number that a node of `identity` has, or would have if it came now.
@@ -373,6 +419,30 @@ mod tests {
         let places: usize = inodes.shards.iter().map(|s| s.lock().unwrap().entries.capacity() / 7 * 8).sum();
         let bytes = places * (size_of::<(u64, Entry)>() + 1);
         assert!(bytes < 90_000_000, "{bytes} bytes");
+    }
+
+    #[test]
+    fn numbers_spread_over_the_table_whatever_they_have_in_common() {
+        let mixing = Mixing::default();
+        for shift in [0, 4, 20, 40] {
+            let mut places = [0u32; 1024];
+            for number in 0..16 * 1024u64 {
+                let hash = mixing.hash_one(number << shift);
+                places[usize::try_from(hash % 1024).unwrap()] += 1;
+            }
+            let most = places.iter().max().unwrap();
+            assert!(*most < 100, "{most} of 16,384 in one of 1,024 places, shifted by {shift}");
+        }
+    }
+
+    #[test]
+    fn plain_is_what_was_said_to_be_and_is_still_known() {
+        let inodes = Inodes::new(node());
+        let plain = inodes.enter(key(1, 20), Place { plain: true, ..place() });
+        let other = inodes.enter(key(1, 21), place());
+        assert!(inodes.is_plain(plain) && !inodes.is_plain(other) && !inodes.is_plain(99));
+        inodes.forget(plain, 1);
+        assert!(!inodes.is_plain(plain));
     }
 
     #[test]

@@ -29,7 +29,10 @@ fn the_quick_start_restores_a_file() {
     let binaries = Path::new(env!("CARGO_BIN_EXE_backupfs")).parent().unwrap();
     let mut shell = Command::new("sh");
     shell.args(["-ec", commands("Quick start")]).env_clear().current_dir(&home).stdin(Stdio::null());
-    shell.env("HOME", &home).env("PATH", format!("{}:/usr/bin:/bin", binaries.display()));
+    shell
+        .env("HOME", &home)
+        .env("BACKUPFS_CACHE_DIR", home.join("cache"))
+        .env("PATH", format!("{}:/usr/bin:/bin", binaries.display()));
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(fs::read_to_string(home.join("papers/thesis.restored.tex")).unwrap(), "All of it.\n");

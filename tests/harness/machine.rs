@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The binary, without the caller's configuration and passwords.
+/// The binary, without the caller's configuration, passwords and cache.
 pub fn backupfs() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_backupfs"));
-    command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("BACKUPFS_CACHE_DIR", "none")
+        .stdin(Stdio::null());
     command
 }
 

@@ -40,7 +40,7 @@ def environment(**more):
     """A clean environment: nothing of the developer's own repositories or caches."""
     keep = {k: v for k, v in os.environ.items() if k in ("PATH", "TMPDIR", "RUST_BACKTRACE", "TZ")}
     home = scratch("home")
-    return {**keep, "HOME": str(home), "XDG_CACHE_HOME": str(home), "LC_ALL": "C.UTF-8", **more}
+    return {**keep, "HOME": str(home), "XDG_CACHE_HOME": str(home), "BACKUPFS_CACHE_DIR": str(home / "cache"), "LC_ALL": "C.UTF-8", **more}
 
 
 def backupfs(*argv, timeout=60, check=True, env=None, user=None, cwd=None):

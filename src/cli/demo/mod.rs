@@ -144,6 +144,8 @@ fn config(place: &Place) -> Result<Config> {
     config::resolve(&Typed {
         repos: vec![place.repository().into_os_string()],
         password_file: Some(place.password()),
+        // Nothing of a demo stays anywhere else.
+        options: vec!["cache-dir=none".into()],
         ..Typed::default()
     })
 }

@@ -122,7 +122,7 @@ fn pieces(blobs: &[Id], index: &BlobIndex, mut visit: impl FnMut(u32, bool)) -> 
         let (size, zero) = match before {
             Some((same, size, zero)) if same == *id => (size, zero),
             _ => {
-                let size = index.find(BlobKind::Data, id).ok_or(*id)?.size;
+                let size = index.size(BlobKind::Data, id).ok_or(*id)?;
                 let behind_hole = next.is_none() && before.is_some_and(|(_, _, zero)| zero);
                 (size, zeros::is_zero(id, size, behind_hole || next == Some(id)))
             }
@@ -156,7 +156,8 @@ mod tests {
             };
             file.push(BlobKind::Data, *id, &place);
         }
-        let index = BlobIndex::default().updated(&[Id([9; 32])].into(), vec![file]).unwrap();
+        let index =
+            BlobIndex::default().updated(&[Id([9; 32])].into(), &[file].into_iter().collect()).unwrap();
         (ids, index)
     }
 

@@ -24,8 +24,10 @@ pub use damage::Damage;
 pub use filemap::FileMap;
 pub use flight::{Boarding, Flights, Landing, Waiter};
 pub use id::Id;
-pub use index::{BlobIndex, BlobKind, IndexFile, Place, Standing};
+pub use index::{
+    BlobIndex, BlobKind, Gathering, IndexFile, NewSegments, Pages, Place, Shelf, Standing, Tender,
+};
 pub use loader::{Loader, Packs};
 pub use pool::Pool;
 pub use reader::ChunkReader;
-pub use shared::{Directory, Key, Shared};
+pub use shared::{Directory, Key, Room, Shared};

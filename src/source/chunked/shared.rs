@@ -1,4 +1,4 @@
-//! What all chunk repositories of one process share: memory and processors.
+//! What all chunk repositories of one process share: memory, processors, the cache directory.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Id, Pool};
-use crate::cache::{Budget, Weighed};
+use super::{Id, Pages, Pool};
+use crate::cache::{Budget, Folder, Weighed};
 
 /// A blob or a directory of one of the repositories, which are numbered as they open.
 pub type Key = (u32, Id);
@@ -26,9 +26,9 @@ const SHARE: u64 = 4;
 const UNIT: u64 = 1024;
 
 /// Room for bytes under way, given back when dropped.
-pub(super) type Room = OwnedSemaphorePermit;
+pub type Room = OwnedSemaphorePermit;
 
-/// Memory and processors of all chunk repositories of a process.
+/// What all chunk repositories of a process share.
 pub struct Shared {
     /// Decoded data blobs.
     pub blobs: Weighed<Key, Bytes>,
@@ -36,6 +36,10 @@ pub struct Shared {
     pub directories: Weighed<Key, Directory>,
     /// Processors.
     pub pool: Pool,
+    /// Where indexes are kept for later; `None` for memory only.
+    pub cache: Option<Folder>,
+    /// Pages of blob indexes on disk.
+    pub pages: Arc<Pages>,
     /// Held while a directory too large for comfort is decoded: one at a time.
     pub huge: Semaphore,
     budget: Budget,
@@ -64,13 +68,20 @@ impl Budgeted {
 }
 
 impl Shared {
-    /// Caches within `budget` and a decoding pool of one thread per core.
+    /// Caches within `budget` and a decoding pool of one thread per core; nothing on disk.
     pub fn new(budget: Budget) -> Arc<Self> {
+        Shared::with_cache(budget, None)
+    }
+
+    /// The same with a cache directory.
+    pub fn with_cache(budget: Budget, cache: Option<Folder>) -> Arc<Self> {
         let share = budget.blobs / SHARE;
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs),
             directories: Weighed::new(budget.directories),
             pool: Pool::default(),
+            cache,
+            pages: Arc::default(),
             huge: Semaphore::new(1),
             budget,
             repositories: AtomicU32::new(0),
@@ -86,7 +97,7 @@ impl Shared {
     }
 
     /// Waits until `bytes` more may be under way. More than all there is counts as all there is: then it is alone.
-    pub(super) async fn room_for(&self, bytes: u64) -> Option<Room> {
+    pub async fn room_for(&self, bytes: u64) -> Option<Room> {
         let units = self.in_flight.units(bytes);
         Arc::clone(&self.in_flight.free).acquire_many_owned(units).await.ok()
     }

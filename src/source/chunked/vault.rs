@@ -72,7 +72,7 @@ pub(super) fn pack(number: u8, blobs: &[Vec<u8>], standing: Standing) -> (Vec<u8
 
 pub(super) fn index(files: Vec<IndexFile>, packs: &[u8]) -> BlobIndex {
     let listed: HashSet<Id> = packs.iter().map(|n| pack_id(*n)).collect();
-    BlobIndex::default().updated(&listed, files).unwrap_or_default()
+    BlobIndex::default().updated(&listed, &files.into_iter().collect()).unwrap_or_default()
 }
 
 impl Vault {

@@ -22,7 +22,10 @@ use super::format::{blob, snapshot, unpacked};
 use super::layout::{FileKind, Layout, Listed};
 use super::snapshots::{Held, SnapshotList};
 use crate::error::{Context, Error, Kind, Result};
-use crate::source::chunked::{BlobIndex, BlobKind, Damage, Id, IndexFile, Packs, Place, Shared, Standing};
+use crate::source::chunked::{
+    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Shelf,
+    Standing, Tender,
+};
 use crate::store::Pace;
 use crate::tree::{SourceHealth, Usage};
 
@@ -42,7 +45,7 @@ pub(super) struct Catalogue {
     pub damage: Damage,
     /// Files whose blobs come to another size than was recorded: told once each, and no damage.
     pub differences: Damage,
-    index: ArcSwap<BlobIndex>,
+    index: Arc<Tender>,
     snapshots: ArcSwap<SnapshotList>,
     state: Mutex<State>,
     /// Snapshots changed since `refresh` last said so.
@@ -73,12 +76,13 @@ struct Turn {
 }
 
 impl Catalogue {
-    /// Lists and loads everything.
+    /// Lists and loads everything but what the index on `shelf` has.
     pub(super) async fn load(
         name: String,
         layout: Layout,
         key: MasterKey,
         shared: Arc<Shared>,
+        shelf: Option<Arc<Shelf>>,
     ) -> Result<Arc<Self>> {
         let catalogue = Catalogue {
             name,
@@ -87,7 +91,7 @@ impl Catalogue {
             shared,
             damage: Damage::default(),
             differences: Damage::default(),
-            index: ArcSwap::default(),
+            index: Tender::new(shelf),
             snapshots: ArcSwap::from_pointee(SnapshotList::new(HashMap::new())),
             state: Mutex::default(),
             unreported: AtomicBool::new(false),
@@ -114,6 +118,9 @@ impl Catalogue {
     pub(super) async fn refresh(&self) -> Result<bool> {
         let mut turn = self.turn.lock().await;
         self.list_again(&mut turn).await?;
+        if !self.index.is_settled() {
+            self.index.tend();
+        }
         Ok(self.unreported.swap(false, Ordering::AcqRel))
     }
 
@@ -134,26 +141,34 @@ impl Catalogue {
         // A writer writes the index before the snapshot that needs it, so a reader lists them the other way round.
         let snapshots = self.list(FileKind::Snapshot).await?;
         let indexes = self.list(FileKind::Index).await?;
-        let (old_index, old_snapshots) = (self.index.load_full(), self.snapshots.load_full());
+        let (old_index, old_snapshots) = (self.index.index(), self.snapshots.load_full());
         let index_ids: HashSet<Id> = indexes.iter().map(|file| file.id).collect();
         let mut held = old_snapshots.still(&snapshots.iter().map(|file| file.id).collect());
         let known = old_index.files();
-        if !known.is_subset(&index_ids) || held.len() < old_snapshots.len() {
+        if !old_index.current().all(|id| index_ids.contains(id)) || held.len() < old_snapshots.len() {
             self.layout.check_presence().await.context(|| self.name.clone())?;
         }
         let unseen = |file: &Listed| !known.contains(&file.id) && !turn.bad.contains(file);
-        let new_indexes = indexes.into_iter().filter(unseen).collect();
+        let new_indexes: Vec<Listed> = indexes.into_iter().filter(unseen).collect();
+        let gathering = Arc::new(Gathering::new(self.index.shelf()));
+        let gather = {
+            let gathering = Arc::clone(&gathering);
+            move |key: &MasterKey, id: &Id, stored: &[u8]| {
+                read_index(key, id, stored).map(|file| gathering.add(file))
+            }
+        };
         let unseen = |file: &Listed| !held.contains_key(&file.id) && !turn.bad.contains(file);
         let new_snapshots = snapshots.into_iter().filter(unseen).collect();
         let (new_indexes, new_snapshots) = tokio::join!(
-            self.fetch(FileKind::Index, new_indexes, read_index),
+            self.fetch(FileKind::Index, new_indexes, gather),
             self.fetch(FileKind::Snapshot, new_snapshots, read_snapshot),
         );
-        self.some_left(FileKind::Index, known.is_empty(), &new_indexes)?;
+        self.some_left(FileKind::Index, known.is_disjoint(&index_ids), &new_indexes)?;
         self.some_left(FileKind::Snapshot, old_snapshots.len() == 0, &new_snapshots)?;
         let incomplete = self.settle(turn, FileKind::Index, new_indexes.bad);
         let incomplete = self.settle(turn, FileKind::Snapshot, new_snapshots.bad).or(incomplete);
-        let changed = self.swap_index(&old_index, &index_ids, new_indexes.good);
+        let new_segments = gathering.finish();
+        let changed = self.swap_index(&index_ids, &new_segments);
         held.extend(new_snapshots.good.into_iter().map(|new| (new.0, Arc::new(new.1))));
         self.swap_snapshots(&old_snapshots, held);
         Ok((changed, incomplete))
@@ -168,9 +183,15 @@ impl Catalogue {
         &self,
         kind: FileKind,
         files: Vec<Listed>,
-        read: fn(&MasterKey, &Id, &[u8]) -> Result<T>,
+        read: impl Read<T>,
     ) -> Fetched<T> {
-        let one = |file: Listed| async move { (file, self.fetch_one(kind, file.id, read).await) };
+        let one = |file: Listed| {
+            let read = read.clone();
+            async move {
+                let _room = self.shared.room_for(file.size).await;
+                (file, self.fetch_one(kind, file.id, read).await)
+            }
+        };
         let mut done = stream::iter(files).map(one).buffer_unordered(FETCHES);
         let mut fetched = Fetched { good: Vec::new(), bad: Vec::new() };
         while let Some((file, result)) = done.next().await {
@@ -183,17 +204,12 @@ impl Catalogue {
     }
 
     /// A file from the first store whose copy can be read; else what is wrong with the last.
-    async fn fetch_one<T: Send + 'static>(
-        &self,
-        kind: FileKind,
-        id: Id,
-        read: fn(&MasterKey, &Id, &[u8]) -> Result<T>,
-    ) -> Result<T> {
+    async fn fetch_one<T: Send + 'static>(&self, kind: FileKind, id: Id, read: impl Read<T>) -> Result<T> {
         let mut answer = Err(Error::new(Kind::NotFound, "no store has it"));
         for copy in self.layout.copies() {
             answer = match self.layout.get(copy, kind, &id).await {
                 Ok(stored) => {
-                    let key = Arc::clone(&self.key);
+                    let (key, read) = (Arc::clone(&self.key), read.clone());
                     self.shared.pool.run(move || read(&key, &id, &stored)).await.and_then(|read| read)
                 }
                 Err(error) => Err(error),
@@ -242,19 +258,19 @@ impl Catalogue {
         incomplete
     }
 
-    fn swap_index(&self, old: &BlobIndex, listed: &HashSet<Id>, new: Vec<(Id, (IndexFile, u64))>) -> bool {
-        let told = |(id, (file, malformed)): (Id, (IndexFile, u64))| {
-            if malformed > 0 && self.damage.first(("malformed", id)) {
+    fn swap_index(&self, listed: &HashSet<Id>, new: &NewSegments) -> bool {
+        if !self.index.update(listed, new) {
+            return false;
+        }
+        let index = self.index.index();
+        for (id, malformed) in index.malformed() {
+            if self.damage.first(("malformed", id)) {
                 tracing::warn!("{}: index {id}: {malformed} malformed entries left out", self.name);
             }
-            file
-        };
-        let Some(index) = old.updated(listed, new.into_iter().map(told).collect()) else {
-            return false;
-        };
+        }
         let (objects, bytes) = index.usage();
-        self.index.store(Arc::new(index));
         self.lock_state().usage = Usage { bytes, objects };
+        self.index.tend();
         true
     }
 
@@ -282,8 +298,12 @@ struct Fetched<T> {
     bad: Vec<(Listed, Error)>,
 }
 
-/// An index file, and how many of its entries are malformed.
-fn read_index(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<(IndexFile, u64)> {
+/// Makes something of a stored file, on the pool.
+trait Read<T>: Fn(&MasterKey, &Id, &[u8]) -> Result<T> + Clone + Send + 'static {}
+
+impl<T, F: Fn(&MasterKey, &Id, &[u8]) -> Result<T> + Clone + Send + 'static> Read<T> for F {}
+
+fn read_index(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<IndexFile> {
     let mut file = IndexFile::new(*id);
     let malformed = index::parse(&unpacked::open(key, id, stored)?, &mut |found| {
         let kind = if found.tree { BlobKind::Tree } else { BlobKind::Data };
@@ -293,7 +313,8 @@ fn read_index(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<(IndexFile, u64
         let IndexedBlob { id, pack, offset, length, .. } = found;
         file.push(kind, id, &Place { pack, offset, length, size, compressed, standing });
     })?;
-    Ok((file, malformed))
+    file.malformed += malformed;
+    Ok(file)
 }
 
 fn read_snapshot(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<Held> {
@@ -310,7 +331,7 @@ impl Packs for Catalogue {
     }
 
     fn index(&self) -> Arc<BlobIndex> {
-        self.index.load_full()
+        self.index.index()
     }
 
     fn pace(&self) -> Pace {
@@ -340,7 +361,7 @@ impl Packs for Catalogue {
     fn relist(&self, seen: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let mut turn = self.turn.lock().await;
-            let newer = self.index.load().generation() != seen;
+            let newer = self.index.index().generation() != seen;
             if newer || turn.relisted.is_some_and(|last| last.elapsed() < turn.pause) {
                 return;
             }

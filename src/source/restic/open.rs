@@ -12,8 +12,9 @@ use super::format::crypto::MasterKey;
 use super::format::{keys, unpacked};
 use super::layout::{self, FileKind, Layout, Listed};
 use super::repository::Repository;
+use crate::cache::Folder;
 use crate::error::{Context, Error, Kind, Result};
-use crate::source::chunked::{Id, Shared};
+use crate::source::chunked::{Id, Shared, Shelf};
 use crate::store::ObjectStore;
 use crate::tree::Source;
 
@@ -38,8 +39,23 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     tracing::debug!("{name}: opened with key {}", unlocked.id);
     let cold = read_config(&unlocked.key, &stored).context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
-    let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared)).await?;
+    let shelf = shared.cache.as_ref().and_then(|cache| shelf(&name, cache, &cold.id, &shared));
+    let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared), shelf).await?;
     Ok(Repository::source(cold.id, catalogue, shared))
+}
+
+/// Where the index of repository `id` is kept; nowhere when that place cannot be used.
+fn shelf(name: &str, cache: &Folder, id: &str, shared: &Shared) -> Option<Arc<Shelf>> {
+    // An id is as its writer likes; only one in the usual form becomes a name.
+    let opened =
+        id.parse::<Id>().and_then(|id| Shelf::open(cache, &id.to_string(), Arc::clone(&shared.pages)));
+    match opened {
+        Ok(shelf) => Some(Arc::new(shelf)),
+        Err(error) => {
+            tracing::warn!("{name}: the index stays in memory: {error}");
+            None
+        }
+    }
 }
 
 /// Every key file that can be read; when none can, why.

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
-use super::super::index::IndexFile;
+use super::super::index::{IndexFile, NewSegments};
 use super::super::vault::{Vault, blob, id_of, index, pack, pack_id};
 use super::*;
 
@@ -103,7 +103,7 @@ async fn a_missing_pack_is_listed_again_and_found_in_its_new_place() {
     let vault = Vault::new(std::slice::from_ref(&blobs));
     let loader = vault.loader(MIB);
     let (moved, file) = pack(7, &blobs, Standing::Live);
-    let newer = vault.index.load().updated(&[pack_id(7)].into(), vec![file]);
+    let newer = vault.index.load().updated(&[pack_id(7)].into(), &[file].into_iter().collect());
     *vault.newer.lock().unwrap() = newer;
     *vault.packs.lock().unwrap() = [(pack_id(7), moved)].into();
     assert_eq!(loader.data(&id_of(&blobs[2])).await.unwrap(), blobs[2]);
@@ -124,7 +124,9 @@ async fn duplicates_then_doomed_then_vanished_places_are_tried() {
         numbered(4, Standing::Live).1,
     ];
     // The index file of pack 4 is gone.
-    vault.index.store(Arc::new(index(files, &[1, 2, 3])));
+    let all = index(files, &[1, 2, 3, 4]);
+    let listed = [1, 2, 3].map(pack_id).into();
+    vault.index.store(Arc::new(all.updated(&listed, &NewSegments::default()).unwrap()));
     for (number, relists) in [(2, 0), (3, 1), (4, 1)] {
         let bytes = numbered(number, Standing::Live).0;
         *vault.packs.lock().unwrap() = [(pack_id(number), bytes)].into();

@@ -1,5 +1,6 @@
 //! Whole repositories written by the real tools, read through a store in memory.
 
+mod cached;
 mod damage;
 mod fidelity;
 mod opening;

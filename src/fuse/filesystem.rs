@@ -273,6 +273,7 @@ impl fuser::Filesystem for Filesystem {
         if self.state.options.xattrs == XattrPolicy::None {
             return reply.error(Errno::ENOSYS);
         }
+        let none = if self.state.rules.supports(name.as_bytes()) { Errno::ENODATA } else { Errno::ENOTSUP };
         let work = || {
             // A word in memory: `ls -l` asks for two ACLs of each file.
             if self.state.inodes.is_plain(ino.0) {
@@ -283,7 +284,7 @@ impl fuser::Filesystem for Filesystem {
         };
         self.desk.answer(self.metadata("getxattr", ino), reply, work, move |reply, value| match value {
             Some(value) => send_attribute(reply, &value, size),
-            None => reply.error(Errno::ENODATA),
+            None => reply.error(none),
         });
     }
 

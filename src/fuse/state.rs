@@ -55,7 +55,7 @@ impl State {
     pub fn new(root: Node, options: Options, failures: Failures) -> Self {
         let owners = Arc::new(Owners::new(options.owner, options.idmap.clone()));
         State {
-            rules: Rules { policy: options.xattrs, owners, failures },
+            rules: Rules::new(options.xattrs, owners, failures),
             options,
             inodes: Inodes::new(root),
             files: Handles::new(),
@@ -83,6 +83,7 @@ impl State {
                 let Some(child) = child else { return Step::ok(Found { ttl, child: None }) };
                 let identity = resolve(child.meta.identity, known.identity, &name);
                 rules.meta(&child).map(move |meta| {
+                    rules.shown(&meta);
                     let attr_ttl = attr::ttl(meta.validity);
                     let attr = attr::shown(&meta, 0, &rules.owners)?;
                     let origin = Arc::new(Origin::Held { parent, node: child });
@@ -182,6 +183,7 @@ impl State {
         };
         let place =
             place.unwrap_or_else(|| Place { origin: dir.origin.clone(), at: entry.at, plain: plain(&meta) });
+        self.rules.shown(&meta);
         let attr = attr::shown(&meta, 0, &self.rules.owners).ok()?;
         Some(Child { identity, place, attr, attr_ttl: attr::ttl(meta.validity).min(dir.ttl) })
     }

@@ -4,13 +4,17 @@
 //! hidden and logged: an error there would make `rsync -X` fail for the whole file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failures::Failures;
 use super::owner::Owners;
 use super::{XattrPolicy, acl};
 use crate::error::Result;
-use crate::tree::{Meta, Node, Step};
+use crate::tree::{FileType, Meta, Node, Step};
 use bytes::Bytes;
+
+/// The label of SELinux, for which `ls -l` asks each file until it hears that the file system has none.
+const LABEL: &[u8] = b"security.selinux";
 
 const LIMIT: usize = 64 * 1024;
 const NAME_LIMIT: usize = 255;
@@ -21,9 +25,29 @@ pub(super) struct Rules {
     pub policy: XattrPolicy,
     pub owners: Arc<Owners>,
     pub failures: Failures,
+    /// Whether the kernel was told of a file that has attributes.
+    attributed: Arc<AtomicBool>,
 }
 
 impl Rules {
+    /// Nothing was shown yet.
+    pub fn new(policy: XattrPolicy, owners: Arc<Owners>, failures: Failures) -> Self {
+        Rules { policy, owners, failures, attributed: Arc::default() }
+    }
+
+    /// Takes note of a node that the kernel is told of. Directories do not count: made-up ones have attributes of ours.
+    pub fn shown(&self, meta: &Meta) {
+        if meta.has_xattrs && meta.kind != FileType::Dir && !self.attributed.load(Ordering::Relaxed) {
+            self.attributed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `name` can be had in this mount at all. Labels cannot, as far as anybody knows, until a file with
+    /// attributes was met: whoever backs up labels has them on every file.
+    pub fn supports(&self, name: &[u8]) -> bool {
+        self.shows(name) && (name != LABEL || self.attributed.load(Ordering::Relaxed))
+    }
+
     /// The value of `name` as shown, or `None`.
     pub fn get(&self, node: &Node, name: &[u8]) -> Step<Option<Bytes>> {
         let Some(xattrs) = node.xattrs.as_ref().filter(|_| self.shows(name)) else { return Step::ok(None) };
@@ -155,7 +179,7 @@ mod tests {
 
     fn rules(policy: XattrPolicy) -> Rules {
         let owners = Arc::new(Owners::new(Owner::Recorded, IdMap::default()));
-        Rules { policy, owners, failures: Failures::default() }
+        Rules::new(policy, owners, Failures::default())
     }
 
     fn now<T>(step: Step<T>) -> T {
@@ -186,6 +210,21 @@ mod tests {
         );
         let list = now(rules(XattrPolicy::All).list(&sample(), false));
         assert_eq!(&list[..], b"security.capability\0system.posix_acl_access\0user.comment\0");
+    }
+
+    #[test]
+    fn what_a_mount_does_not_show_is_not_supported_and_labels_only_once_a_file_has_attributes() {
+        let user = rules(XattrPolicy::User);
+        assert!(user.supports(b"user.x") && !user.supports(acl::ACCESS) && !user.supports(LABEL));
+        let all = rules(XattrPolicy::All);
+        assert!(all.supports(acl::ACCESS) && all.supports(b"security.capability") && !all.supports(LABEL));
+        all.shown(&sample().meta);
+        all.shown(&Meta { kind: FileType::File, has_xattrs: false, ..sample().meta });
+        assert!(!all.supports(LABEL), "of a directory, and of a file without any");
+        all.clone().shown(&Meta { kind: FileType::File, ..sample().meta });
+        assert!(all.supports(LABEL));
+        user.shown(&Meta { kind: FileType::File, ..sample().meta });
+        assert!(!user.supports(LABEL));
     }
 
     #[test]

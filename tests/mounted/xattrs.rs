@@ -48,6 +48,18 @@ fn all_shows_what_linux_can_carry() {
 }
 
 #[test]
+fn labels_are_unsupported_until_a_file_with_attributes_was_listed() {
+    let without = dir([("a", file("x")), ("b", file("y"))]);
+    let with = dir([("a", file("x")), ("b", file("y").attributes(&[("user.comment", b"hello")]))]);
+    for (tree, none) in [(without, Errno::OPNOTSUPP), (with, Errno::NODATA)] {
+        let Some(mount) = mounted(tree, options()) else { return };
+        mount.sh("ls -l");
+        assert_eq!(get(&mount.path("a"), "security.selinux"), Err(none));
+        assert_eq!(get(&mount.path("a"), "user.comment"), Err(Errno::NODATA));
+    }
+}
+
+#[test]
 fn tools_copy_them() {
     let Some(mount) = mounted(tree(), options()) else { return };
     let target = tempfile::tempdir_in("/tmp").unwrap();
@@ -67,7 +79,8 @@ fn tools_copy_them() {
 fn user_shows_its_name_space_only() {
     let Some(mount) = mounted(tree(), Options { xattrs: XattrPolicy::User, ..options() }) else { return };
     assert_eq!(mount.sh("getfattr -m- f | grep -v '^#'").trim(), "user.comment");
-    assert_eq!(get(&mount.path("f"), "security.selinux"), Err(Errno::NODATA));
+    assert_eq!(get(&mount.path("f"), "security.selinux"), Err(Errno::OPNOTSUPP), "never shown here");
+    assert_eq!(get(&mount.path("f"), "user.none"), Err(Errno::NODATA));
     assert_eq!(mount.sh("stat -c %a f").trim(), "740", "the mask is not the group's");
 }
 

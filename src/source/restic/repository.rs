@@ -140,7 +140,7 @@ impl Repository {
 
 async fn arrival(waiter: Waiter<Result<Arc<Parsed>>>, tree: Id) -> Result<Arc<Parsed>> {
     let died = || Err(Error::new(Kind::Internal, format!("the fetch of tree {tree} died")));
-    waiter.landed().await.unwrap_or_else(died)
+    waiter.await.unwrap_or_else(died)
 }
 
 /// The repository as a source: opening a snapshot hands out shares of it.

@@ -417,5 +417,7 @@ fn verdict(kind: BlobKind, id: &Id, failures: Vec<(Place, Error)>) -> Error {
     }
 }
 
+mod together;
+
 #[cfg(test)]
 mod tests;

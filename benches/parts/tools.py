@@ -67,8 +67,7 @@ class Backupfs(Tool):
         cache = bench.work / "cache-backupfs"
         if self.cold:
             shutil.rmtree(cache, ignore_errors=True)
-        cached = [f"cache-dir={cache}"] if bench.has_cache_dir else []
-        options = [word for option in [*self.options, *cached] for word in ("-o", option)]
+        options = [word for option in (*self.options, f"cache-dir={cache}") for word in ("-o", option)]
         before = children()
         run(binary(), "mount", at, "-r", data.quick, "--password-file", bench.password, *options, timeout=READY_SECONDS,
             env=bench.env)

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 use super::key::{check_key, check_limit, check_prefix, check_range};
-use super::{ObjectInfo, ObjectStore};
+use super::{ObjectInfo, ObjectStore, Pace};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -76,6 +76,10 @@ fn broken(doing: &str, error: impl std::error::Error + Send + Sync + 'static) ->
 impl ObjectStore for Local {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::key::{check_key, check_limit, check_prefix, check_range};
-use super::{ObjectInfo, ObjectStore};
+use super::{ObjectInfo, ObjectStore, Pace};
 use crate::error::{Error, Kind, Result};
 
 /// Objects in memory, by key.
@@ -54,6 +54,10 @@ impl Memory {
 impl ObjectStore for Memory {
     fn name(&self) -> &str {
         "memory"
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {

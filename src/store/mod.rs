@@ -7,6 +7,8 @@ mod memory;
 pub use local::Local;
 pub use memory::Memory;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
@@ -21,6 +23,20 @@ pub struct ObjectInfo {
     pub size: u64,
 }
 
+/// What a request to a store costs, roughly: how reads are put together follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// From a request to the first byte of its answer.
+    pub latency: Duration,
+    /// Bytes a second that follow, over all requests together.
+    pub bandwidth: u64,
+}
+
+impl Pace {
+    /// A disk of this machine.
+    pub const LOCAL: Pace = Pace { latency: Duration::from_micros(50), bandwidth: 1 << 30 };
+}
+
 /// A read-only store of immutable objects.
 ///
 /// Contract, checked by `tests/conformance/store.rs` for every implementation:
@@ -32,6 +48,9 @@ pub struct ObjectInfo {
 pub trait ObjectStore: Send + Sync {
     /// How the store is called in messages: a path or URL without secrets.
     fn name(&self) -> &str;
+
+    /// What its requests cost.
+    fn pace(&self) -> Pace;
 
     /// Every object whose key starts with `prefix` (which ends in `/`, or is empty for all), at any depth, in no
     /// particular order. A prefix that holds nothing, or does not exist, is an empty list; an unreachable store is an

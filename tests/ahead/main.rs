@@ -12,7 +12,6 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../harness/hostile/mod.rs"]
-#[allow(dead_code, reason = "repositories here are good ones")]
 mod writer;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use backupfs::error::Result;
-use backupfs::store::{ObjectInfo, ObjectStore};
+use backupfs::store::{ObjectInfo, ObjectStore, Pace};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -41,6 +41,10 @@ impl CountingStore {
 impl ObjectStore for CountingStore {
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn pace(&self) -> Pace {
+        self.inner.pace()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backupfs::error::{Error, Kind, Result};
-use backupfs::store::{ObjectInfo, ObjectStore};
+use backupfs::store::{ObjectInfo, ObjectStore, Pace};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending};
@@ -145,6 +145,10 @@ fn damaged(bytes: Bytes, offset: u64, damage: &[Fault]) -> Bytes {
 impl ObjectStore for FaultyStore {
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn pace(&self) -> Pace {
+        self.inner.pace()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {

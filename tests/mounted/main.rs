@@ -7,8 +7,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a helper of a test may fail it"
 )]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../harness/hostile/mod.rs"]
+mod writer;
 
 mod attributes;
 mod changes;
@@ -17,7 +23,9 @@ mod guard;
 mod listing;
 mod memory;
 mod permissions;
+mod pushing;
 mod reading;
+mod slow;
 mod user;
 mod writes;
 mod xattrs;

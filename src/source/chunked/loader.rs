@@ -4,18 +4,29 @@
 //! may give up at any time without disturbing the others. Nothing reaches the cache or a waiter before it was
 //! authenticated and checked against its id. A place that fails is followed by the others that the index knows, after a
 //! new listing of the index; an error is told to all who wait and then forgotten.
+//!
+//! What somebody waits for and what is read ahead have slots and room of their own, so that the former never stands
+//! behind the latter; what is read ahead changes sides when somebody comes to wait for it.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod ahead;
+mod fetch;
+mod rescue;
+mod together;
+
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::plan::{Batch, batches};
+use self::ahead::{Ahead, Read};
+use super::plan::batches;
+use super::tuning::Tuning;
+use super::window::Bounds;
 use super::{BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Place, Shared, Standing, Waiter};
 use crate::error::{Error, Kind, Result};
+use crate::store::Pace;
 
 /// What a chunk repository does for its loader.
 pub trait Packs: Send + Sync + 'static {
@@ -27,6 +38,9 @@ pub trait Packs: Send + Sync + 'static {
 
     /// The index as it is now.
     fn index(&self) -> Arc<BlobIndex>;
+
+    /// What a read of a pack costs.
+    fn pace(&self) -> Pace;
 
     /// Exactly the stored bytes `[offset, offset + length)` of a pack.
     fn read<'a>(
@@ -48,24 +62,14 @@ pub trait Packs: Send + Sync + 'static {
     fn relist(&self, seen: u64) -> BoxFuture<'_, ()>;
 }
 
-/// A fetch ends after this long whoever waits, so that a store that hangs does not hold its slot for ever.
-const FETCH: Duration = Duration::from_secs(60);
-
-/// Reads under way in one repository, and how many of them may be reading ahead.
-const REQUESTS: usize = 16;
-const AHEAD: usize = 8;
-
-/// Blobs are handed to the pool in jobs of at least this many stored bytes.
-const JOB: u64 = 256 * 1024;
-
 /// A blob may not claim to be larger.
 const LARGEST: u32 = 512 << 20;
 
 /// A blob that was only being read ahead and failed is asked for again by who wants it, at most this often.
 const TRIES: usize = 4;
 
-/// So many places of a blob are tried.
-const PLACES: usize = 16;
+/// What a blob costs in memory beside its bytes, stored and decoded.
+const PER_BLOB: u64 = 512;
 
 /// The loader of one repository. Cheap to clone.
 #[derive(Clone)]
@@ -77,8 +81,9 @@ struct Inner {
     number: u32,
     flights: Arc<Flights<Id, Result<Bytes>>>,
     runtime: Handle,
-    requests: Arc<Semaphore>,
-    ahead: Arc<Semaphore>,
+    tuning: Tuning,
+    requests: Semaphore,
+    ahead: Ahead,
 }
 
 /// A data blob that was asked for.
@@ -101,14 +106,16 @@ type Duty = Landing<Id, Result<Bytes>>;
 impl Loader {
     /// A loader of the blobs in `packs`. Called within a runtime, on which it fetches.
     pub fn new(packs: Arc<dyn Packs>, shared: Arc<Shared>) -> Self {
+        let tuning = Tuning::of(packs.pace());
         Loader(Arc::new(Inner {
             packs,
             number: shared.number(),
             shared,
             flights: Flights::new(),
             runtime: Handle::current(),
-            requests: Arc::new(Semaphore::new(REQUESTS)),
-            ahead: Arc::new(Semaphore::new(AHEAD)),
+            tuning,
+            requests: Semaphore::new(tuning.requests),
+            ahead: Ahead::new(tuning.ahead),
         }))
     }
 
@@ -167,10 +174,7 @@ impl Loader {
         let index = self.index();
         let mut fetch = Vec::new();
         let wanted = ids.iter().map(|id| self.ask(id, &index, &mut fetch)).collect();
-        for batch in batches(fetch) {
-            let inner = Arc::clone(&self.0);
-            self.0.runtime.spawn(async move { inner.fetch(batch).await });
-        }
+        batches(fetch, &self.0.tuning).into_iter().for_each(|batch| self.0.begin(batch));
         wanted
     }
 
@@ -179,7 +183,10 @@ impl Loader {
             return Wanted::Here(blob);
         }
         let landing = match self.0.flights.board(*id) {
-            Boarding::Join(waiter) => return Wanted::Coming(Coming { id: *id, waiter, is_first: false }),
+            Boarding::Join(waiter) => {
+                self.0.hurry(waiter.ticket());
+                return Wanted::Coming(Coming { id: *id, waiter, is_first: false });
+            }
             Boarding::Lead(landing) => landing,
         };
         // It may have landed between the two looks.
@@ -201,7 +208,7 @@ impl Loader {
     pub(super) async fn arrival(&self, coming: Coming) -> Result<Bytes> {
         let Coming { id, mut waiter, .. } = coming;
         for _ in 0..TRIES {
-            if let Some(result) = waiter.landed().await {
+            if let Some(result) = waiter.await {
                 return result;
             }
             match self.want(&[id]).pop() {
@@ -213,182 +220,81 @@ impl Loader {
         Err(Error::new(Kind::Internal, format!("the fetch of blob {id} died")))
     }
 
-    /// Whether reading ahead keeps up: when half of its slots are taken, there is no use in planning more.
+    /// How far one of the readers that stream now is read ahead of.
+    pub(super) fn window(&self) -> Bounds {
+        let Tuning { gap, window, .. } = self.0.tuning;
+        Bounds { first: gap, largest: window.min(self.0.shared.window()) }
+    }
+
+    /// Whether there is much room for reading ahead.
     pub fn may_read_ahead(&self) -> bool {
-        self.0.ahead.available_permits() > AHEAD / 2
+        !self.0.shared.is_ahead()
     }
 
-    /// Fetches those of `ids` that are neither here nor under way, as far as there are slots for reading ahead.
-    pub fn read_ahead(&self, ids: impl IntoIterator<Item = Id>) {
-        let index = self.index();
-        let place = |id: Id| {
-            let place = index.find(BlobKind::Data, &id)?;
-            let worth =
-                place.standing == Standing::Live && is_plausible(&place) && self.cached(&id).is_none();
-            worth.then_some((place, id))
-        };
-        for batch in batches(ids.into_iter().filter_map(place).collect()) {
-            let Ok(slot) = Arc::clone(&self.0.ahead).try_acquire_owned() else { return };
-            let inner = Arc::clone(&self.0);
-            let reads = batch.pick(|id| match inner.flights.board(id) {
-                Boarding::Lead(duty) => Some(duty),
-                Boarding::Join(_) => None,
-            });
-            self.0.runtime.spawn(async move {
-                for read in reads {
-                    Arc::clone(&inner).fetch(read).await;
-                }
-                drop(slot);
-            });
-        }
-    }
-}
-
-impl Inner {
-    /// One ranged read and all blobs in it.
-    async fn fetch(self: Arc<Self>, batch: Batch<Duty>) {
-        let room = self.shared.room_for(batch.weight()).await;
-        let failed = match self.read(BlobKind::Data, &batch.pack, batch.offset, batch.length).await {
-            Ok(stored) => Arc::clone(&self).decode_all(batch, stored).await,
-            Err(error) => batch.blobs.into_iter().map(|(place, duty)| (place, duty, error.clone())).collect(),
-        };
-        // Given back before looking elsewhere, which takes room of its own.
-        drop(room);
-        for (place, duty, error) in failed {
-            if duty.is_awaited() {
-                self.rescue(duty, vec![(place, error)]).await;
-            }
-        }
+    /// Fetches those of `ids` that are neither here nor under way, in few large reads, with less urgency than what
+    /// somebody waits for. Returns at once how many of them, from the first, it took: the rest found no room, and is to
+    /// be asked for again when some of these were read. What finds no slot is queued, and forgotten when it is still
+    /// queued after ten seconds.
+    pub fn read_ahead(&self, ids: impl IntoIterator<Item = Id>) -> usize {
+        self.read_ahead_for(ids, None)
     }
 
-    /// Decodes the blobs of a read on all cores and lands each as soon as it is done; returns those that failed.
-    async fn decode_all(self: Arc<Self>, batch: Batch<Duty>, stored: Bytes) -> Vec<(Place, Duty, Error)> {
-        let jobs = batch.into_jobs(JOB).into_iter().map(|(offset, blobs)| {
-            let (inner, stored) = (Arc::clone(&self), stored.clone());
-            self.shared.pool.run(move || inner.decode(offset, blobs, &stored))
-        });
-        // Of a job that died the duties are gone with it, which its waiters notice.
-        join_all(jobs).await.into_iter().flat_map(Result::unwrap_or_default).collect()
-    }
-
-    /// Decodes and lands `blobs` of a read that began at `offset`; returns those that failed.
-    fn decode(&self, offset: u64, blobs: Vec<(Place, Duty)>, stored: &Bytes) -> Vec<(Place, Duty, Error)> {
-        let mut failed = Vec::new();
-        for (place, duty) in blobs {
-            match self.decode_one(duty.key(), &place, offset, stored) {
-                Ok(blob) => self.keep(duty, blob),
-                Err(error) => failed.push((place, duty, error)),
-            }
-        }
-        failed
-    }
-
-    fn decode_one(&self, id: &Id, place: &Place, offset: u64, stored: &Bytes) -> Result<Bytes> {
-        let start = usize::try_from(u64::from(place.offset) - offset).unwrap_or(usize::MAX);
-        let stored = stored.get(start..).and_then(|rest| rest.get(..place.length as usize));
-        let stored =
-            stored.ok_or_else(|| Error::new(Kind::Internal, "a read that is shorter than asked for"))?;
-        Ok(Bytes::from(self.packs.decode(id, place, stored)?))
-    }
-
-    /// Puts a blob into the cache, then tells who waits.
-    fn keep(&self, duty: Duty, blob: Bytes) {
-        self.shared.blobs.insert((self.number, *duty.key()), blob.clone(), blob.len() as u64);
-        duty.land(Ok(blob));
-    }
-
-    /// Brings a blob that its first place did not yield.
-    async fn rescue(&self, duty: Duty, failures: Vec<(Place, Error)>) {
-        match self.anywhere(BlobKind::Data, duty.key(), failures).await {
-            Ok(blob) => self.keep(duty, blob),
-            Err(error) => duty.land(Err(error)),
-        }
-    }
-
-    /// A blob from whichever place yields it: current ones, those of a new listing, those marked for deletion, those of
-    /// index files that are gone. `failures` are the places that failed already.
-    async fn anywhere(&self, kind: BlobKind, id: &Id, mut failures: Vec<(Place, Error)>) -> Result<Bytes> {
-        let index = self.packs.index();
-        let current = index.places(kind, id).into_iter().filter(|place| place.standing == Standing::Live);
-        if let Some(blob) = self.try_places(kind, id, current, &mut failures).await {
-            return Ok(blob);
-        }
-        let missing = |(_, error): &(Place, Error)| matches!(error.kind(), Kind::NotFound | Kind::Corrupt);
-        if failures.is_empty() || failures.iter().any(missing) {
-            self.packs.relist(index.generation()).await;
-        }
-        let places = self.packs.index().places(kind, id).into_iter();
-        match self.try_places(kind, id, places, &mut failures).await {
-            Some(blob) => Ok(blob),
-            None => Err(verdict(kind, id, failures)),
-        }
-    }
-
-    async fn try_places(
+    /// Like [`Loader::read_ahead`], on behalf of one who holds `interest`: gone, what is queued is let go of.
+    pub(super) fn read_ahead_for(
         &self,
-        kind: BlobKind,
-        id: &Id,
-        places: impl Iterator<Item = Place>,
-        failures: &mut Vec<(Place, Error)>,
-    ) -> Option<Bytes> {
-        for place in places.take(PLACES) {
-            if failures.iter().any(|(tried, _)| tried.pack == place.pack && tried.offset == place.offset) {
-                continue;
-            }
-            match self.read_place(kind, id, place).await {
-                Ok(blob) => {
-                    self.tell_of_rescue(id, failures);
-                    return Some(blob);
+        ids: impl IntoIterator<Item = Id>,
+        interest: Option<Weak<()>>,
+    ) -> usize {
+        let index = self.index();
+        let mut free = self.0.shared.free_ahead();
+        let (mut taken, mut fetch) = (0, Vec::new());
+        for id in ids {
+            if let Some((place, duty)) = self.board_ahead(id, &index) {
+                let weight = u64::from(place.length) + u64::from(place.size) + PER_BLOB;
+                // What is larger than all room is read ahead alone.
+                if weight > free && (!fetch.is_empty() || self.0.shared.is_ahead()) {
+                    break;
                 }
-                Err(error) => failures.push((place, error)),
+                free = free.saturating_sub(weight);
+                fetch.push((place, duty));
             }
+            taken += 1;
         }
-        None
+        for batch in batches(fetch, &self.0.tuning) {
+            // Another was faster: then it is as if nobody had asked.
+            let Some(room) = self.0.shared.room_ahead(batch.weight()) else { continue };
+            self.0.begin_ahead(Read { batch, room }, interest.clone());
+        }
+        self.0.begin_reads_ahead();
+        taken
     }
 
-    async fn read_place(&self, kind: BlobKind, id: &Id, place: Place) -> Result<Bytes> {
-        if !is_plausible(&place) {
-            return Err(Error::new(Kind::Corrupt, format!("claims {} bytes", place.size)));
+    /// The duty to fetch a blob ahead, if it is worth it.
+    fn board_ahead(&self, id: Id, index: &BlobIndex) -> Option<(Place, Duty)> {
+        if self.cached(&id).is_some() {
+            return None;
         }
-        let answer = self.read_copy(kind, *id, place).await;
-        match &answer {
-            Err(error) if error.kind() == Kind::Corrupt && self.packs.distrust(kind, &place.pack) => {
-                self.tell_of_rescue(id, &[(place, error.clone())]);
-                self.read_copy(kind, *id, place).await
-            }
-            _ => answer,
+        let place = index.find(BlobKind::Data, &id)?;
+        if place.standing != Standing::Live || !is_plausible(&place) {
+            return None;
+        }
+        match self.0.flights.board(id) {
+            Boarding::Lead(duty) => Some((place, duty)),
+            Boarding::Join(_) => None,
         }
     }
 
-    async fn read_copy(&self, kind: BlobKind, id: Id, place: Place) -> Result<Bytes> {
-        let _room = self.shared.room_for(u64::from(place.length) + u64::from(place.size)).await;
-        let stored = self.read(kind, &place.pack, u64::from(place.offset), u64::from(place.length)).await?;
-        let packs = Arc::clone(&self.packs);
-        let plain = self.shared.pool.run(move || packs.decode(&id, &place, &stored)).await??;
-        Ok(Bytes::from(plain))
+    /// Whether nothing is under way or queued.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let slots = self.0.requests.available_permits();
+        let idle = self.0.flights.count() == 0 && self.0.ahead.load() == (0, 0);
+        idle && slots == self.0.tuning.requests && self.0.shared.is_idle()
     }
 
-    /// A ranged read in its slot, within its time.
-    async fn read(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
-        let closed = |_| Error::new(Kind::Internal, "the loader was closed");
-        let _slot = self.requests.acquire().await.map_err(closed)?;
-        let read = self.packs.read(kind, pack, offset, length);
-        let late = |_| Error::new(Kind::TimedOut, format!("pack {pack}: no answer in {} s", FETCH.as_secs()));
-        tokio::time::timeout(FETCH, read).await.map_err(late)?
-    }
-
-    fn tell_of_rescue(&self, id: &Id, failures: &[(Place, Error)]) {
-        let Some((place, error)) = failures.iter().find(|(_, error)| error.kind() == Kind::Corrupt) else {
-            return;
-        };
-        if self.packs.damage().first((place.pack, place.offset)) {
-            let repository = self.packs.name();
-            tracing::warn!(
-                "{repository}: pack {} at {}: {error}; blob {id} was read elsewhere",
-                place.pack,
-                place.offset
-            );
-        }
+    /// Lets go of what is queued for readers that are gone.
+    pub(super) fn sweep(&self) {
+        self.0.ahead.sweep();
     }
 }
 
@@ -396,28 +302,6 @@ impl Inner {
 fn is_plausible(place: &Place) -> bool {
     place.length <= LARGEST && place.size <= LARGEST
 }
-
-/// Why a blob could not be had: what may pass with time goes before what is lost, and a missing pack is damage.
-fn verdict(kind: BlobKind, id: &Id, failures: Vec<(Place, Error)>) -> Error {
-    let what = match kind {
-        BlobKind::Data => "data blob",
-        BlobKind::Tree => "tree blob",
-    };
-    let lost = |error: &Error| matches!(error.kind(), Kind::NotFound | Kind::Corrupt);
-    let places = failures.len();
-    match failures.into_iter().min_by_key(|(_, error)| lost(error)) {
-        None => Error::new(Kind::Corrupt, format!("{what} {id} is in no index file")),
-        Some((place, error)) => {
-            let kind = if lost(&error) { Kind::Corrupt } else { error.kind() };
-            let others =
-                if places > 1 { format!(" (and {} more places)", places - 1) } else { String::new() };
-            let at = format!("{what} {id} at {} of pack {}{others}", place.offset, place.pack);
-            error.with_kind(kind).context(at)
-        }
-    }
-}
-
-mod together;
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,10 @@ mod plan;
 mod pool;
 mod reader;
 mod shared;
+mod tuning;
 #[cfg(test)]
 mod vault;
+mod window;
 mod zeros;
 
 pub use damage::Damage;
@@ -28,4 +30,4 @@ pub use index::{
 pub use loader::{Loader, Packs};
 pub use pool::Pool;
 pub use reader::ChunkReader;
-pub use shared::{Directory, Key, Shared};
+pub use shared::{Directory, Key, Room, Shared};

@@ -1,13 +1,7 @@
 //! Which ranged reads bring a set of blobs: neighbours in a pack are read together.
 
+use super::tuning::Tuning;
 use super::{Id, Place};
-
-/// Blobs closer than this in a pack are read together with what lies between them.
-const GAP: u64 = 64 * 1024;
-
-/// A read that brings several blobs is not made longer than this, so that the first of them need not wait for long and
-/// several reads can run at a time.
-const LONGEST: u64 = 4 << 20;
 
 /// One ranged read of a pack and the blobs in it, by offset.
 #[derive(Debug, PartialEq)]
@@ -22,12 +16,6 @@ impl<T> Batch<T> {
     /// Bytes that the read and what is decoded from it take in memory.
     pub(super) fn weight(&self) -> u64 {
         self.length + self.blobs.iter().map(|(place, _)| u64::from(place.size)).sum::<u64>()
-    }
-
-    /// The reads for those of its blobs that `pick` turns into something.
-    pub(super) fn pick<U>(self, mut pick: impl FnMut(T) -> Option<U>) -> Vec<Batch<U>> {
-        let picked = self.blobs.into_iter().filter_map(|(place, blob)| Some((place, pick(blob)?)));
-        batches(picked.collect())
     }
 
     /// The blobs in portions of at least `bytes` stored bytes, each with the offset where the read begins.
@@ -52,7 +40,7 @@ impl<T> Batch<T> {
 }
 
 /// The reads for `wanted`, in the order in which their first blob was asked for.
-pub(super) fn batches<T>(wanted: Vec<(Place, T)>) -> Vec<Batch<T>> {
+pub(super) fn batches<T>(wanted: Vec<(Place, T)>, tuning: &Tuning) -> Vec<Batch<T>> {
     let mut wanted: Vec<(usize, (Place, T))> = wanted.into_iter().enumerate().collect();
     wanted.sort_by_key(|(_, (place, _))| (place.pack, place.offset));
     let mut batches: Vec<(usize, Batch<T>)> = Vec::new();
@@ -61,8 +49,8 @@ pub(super) fn batches<T>(wanted: Vec<(Place, T)>) -> Vec<Batch<T>> {
         match batches.last_mut() {
             Some((first, batch))
                 if batch.pack == place.pack
-                    && start <= batch.offset + batch.length + GAP
-                    && end.saturating_sub(batch.offset) <= LONGEST =>
+                    && start <= batch.offset + batch.length + tuning.gap
+                    && end.saturating_sub(batch.offset) <= tuning.longest =>
             {
                 batch.length = batch.length.max(end - batch.offset);
                 batch.blobs.push((place, blob));
@@ -85,7 +73,12 @@ pub(super) fn batches<T>(wanted: Vec<(Place, T)>) -> Vec<Batch<T>> {
 mod tests {
     use super::super::Standing;
     use super::*;
+    use crate::store::Pace;
     use proptest::prelude::*;
+
+    fn tuning() -> Tuning {
+        Tuning { gap: 64 << 10, longest: 4 << 20, ..Tuning::of(Pace::LOCAL) }
+    }
 
     fn place(pack: u8, offset: u32, length: u32) -> Place {
         let pack = Id([pack; 32]);
@@ -93,7 +86,7 @@ mod tests {
     }
 
     fn ranges(wanted: &[Place]) -> Vec<(u8, u64, u64, Vec<usize>)> {
-        batches(wanted.iter().copied().zip(0usize..).collect())
+        batches(wanted.iter().copied().zip(0usize..).collect(), &tuning())
             .into_iter()
             .map(|b| (b.pack.0[0], b.offset, b.length, b.blobs.iter().map(|(_, n)| *n).collect()))
             .collect()
@@ -138,7 +131,7 @@ mod tests {
         ) {
             let wanted: Vec<Place> = wanted.into_iter().map(|(p, o, l)| place(p, o, l)).collect();
             let mut seen = vec![0; wanted.len()];
-            for batch in batches(wanted.iter().copied().zip(0usize..).collect()) {
+            for batch in batches(wanted.iter().copied().zip(0usize..).collect(), &tuning()) {
                 for (place, number) in &batch.blobs {
                     seen[*number] += 1;
                     prop_assert_eq!(place.pack, batch.pack);

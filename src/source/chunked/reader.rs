@@ -7,49 +7,22 @@ use bytes::{Bytes, BytesMut};
 
 use super::filemap::Piece;
 use super::loader::Wanted;
-use super::shared::Stream;
+use super::window::{Move, Sequence, Windows};
 use super::{FileMap, Id, Loader, zeros};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Reader, Step};
-
-/// The window of reading ahead when a reader is first seen to read in sequence, and at most.
-const FIRST_WINDOW: u64 = 1 << 20;
-const LARGEST_WINDOW: u64 = 32 << 20;
-
-/// The kernel's own read-ahead asks out of order within about this much.
-const SLACK: u64 = 2 << 20;
 
 /// A reader of one file.
 pub struct ChunkReader {
     loader: Loader,
     map: Arc<FileMap>,
-    ahead: Mutex<Ahead>,
-}
-
-/// Where a reader is and how far ahead of it was planned.
-#[derive(Default)]
-struct Ahead {
-    /// The end of the furthest read of the sequence.
-    next: u64,
-    /// How much is kept ahead of `next`; 0 before a sequence is seen.
-    window: u64,
-    /// The first blob that was not planned.
-    planned: usize,
-    /// The first blob of the sequence that was not let go of.
-    behind: usize,
-    stream: Option<Stream>,
-}
-
-/// What a read in sequence calls for, in numbers of blobs.
-struct Move {
-    fetch: Range<usize>,
-    forget: Range<usize>,
+    windows: Mutex<Windows>,
 }
 
 impl ChunkReader {
     /// A reader of the file `map`.
     pub fn new(loader: Loader, map: Arc<FileMap>) -> Self {
-        ChunkReader { loader, map, ahead: Mutex::default() }
+        ChunkReader { loader, map, windows: Mutex::default() }
     }
 
     /// Like [`Reader::read_at`]; also whether it is the first to want a blob that is not at hand.
@@ -65,7 +38,8 @@ impl ChunkReader {
             pieces.push(piece);
         }
         let wanted = self.loader.want(&blobs);
-        self.follow(&(offset..end));
+        let starved = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(_)));
+        self.follow(&(offset..end), starved);
         let is_first = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(coming) if coming.is_first));
         (self.answer(pieces, wanted), is_first)
     }
@@ -94,50 +68,45 @@ impl ChunkReader {
         })
     }
 
-    /// Notes a read. When it continues the one before, reads ahead of it, and lets go of what lies behind.
-    fn follow(&self, read: &Range<u64>) {
+    /// Notes a read. When it continues one before, reads ahead of it, and lets go of what lies behind.
+    fn follow(&self, read: &Range<u64>, starved: bool) {
         // A small file is one read.
         if self.map.len() < 2 {
             return;
         }
-        let window = self.loader.shared().window().min(LARGEST_WINDOW);
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Move { fetch, forget }) = ahead.advance(&self.map, read, window) else { return };
-        if ahead.stream.is_none() {
-            ahead.stream = Some(self.loader.shared().stream());
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = match windows.continued_by(read) {
+            Some(sequence) => self.go_on(sequence, read, starved),
+            None => Sequence::beginning(&self.map, read),
+        };
+        if windows.put(sequence) {
+            self.loader.sweep();
         }
-        drop(ahead);
+    }
+
+    fn go_on(&self, mut sequence: Sequence, read: &Range<u64>, starved: bool) -> Sequence {
+        if sequence.stream.is_none() {
+            sequence.stream = Some(self.loader.shared().stream());
+        }
+        let Move { fetch, forget } = sequence.advance(&self.map, read, starved, self.loader.window());
         forget.filter_map(|at| self.map.blob(at)).for_each(|blob| self.loader.forget(&blob));
+        let blobs = fetch.clone().filter_map(|at| Some((at, self.map.blob(at)?)));
+        let mut planned = fetch.end;
         if !fetch.is_empty() {
-            self.loader.read_ahead(fetch.filter_map(|at| self.map.blob(at)));
+            let numbers: Vec<usize> = blobs.clone().map(|(at, _)| at).collect();
+            let taken = self.loader.read_ahead_for(blobs.map(|(_, id)| id), Some(sequence.interest()));
+            // What found no room is asked for again with the next read.
+            planned = numbers.get(taken).copied().unwrap_or(planned);
         }
+        sequence.has_planned(planned);
+        sequence
     }
 }
 
-impl Ahead {
-    /// What to do now that `read` is known; nothing when it continues no sequence.
-    fn advance(&mut self, map: &FileMap, read: &Range<u64>, largest: u64) -> Option<Move> {
-        let first = self.next == 0;
-        let follows = read.start <= self.next + SLACK && read.end + SLACK >= self.next;
-        if first || !follows {
-            let behind = map.blobs_in(read.clone()).start;
-            *self = Ahead { next: read.end, behind, ..Ahead::default() };
-            return None;
-        }
-        self.next = self.next.max(read.end);
-        let left = self.next.saturating_sub(SLACK);
-        let forget = self.behind..map.blobs_in(left..left + 1).start.max(self.behind);
-        self.behind = forget.end;
-        let planned = map.start(self.planned);
-        if self.window > 0 && planned >= self.next + self.window / 2 {
-            return Some(Move { fetch: 0..0, forget });
-        }
-        self.window =
-            if self.window == 0 { FIRST_WINDOW } else { self.window * 2 }.min(largest.max(FIRST_WINDOW));
-        let from = self.planned.max(map.blobs_in(read.clone()).end);
-        let to = map.blobs_in(self.next..self.next + self.window).end;
-        self.planned = to.max(from);
-        Some(Move { fetch: from..to.max(from), forget })
+impl Drop for ChunkReader {
+    fn drop(&mut self) {
+        *self.windows.get_mut().unwrap_or_else(PoisonError::into_inner) = Windows::default();
+        self.loader.sweep();
     }
 }
 

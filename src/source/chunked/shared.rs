@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Id, Pages, Pool};
 use crate::cache::{Budget, Folder, Weighed};
@@ -16,15 +16,17 @@ pub type Key = (u32, Id);
 /// A parsed directory: each kind of repository has its own form.
 pub type Directory = Arc<dyn Any + Send + Sync>;
 
-/// What is under way in bytes, stored and decoded together: a floor and a ceiling around a share of the budget.
+/// What is under way for those who wait, and ahead of them, in bytes, stored and decoded together: each a share of the
+/// budget for decoded blobs, within bounds.
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 16 << 20..=128 << 20;
-
-/// The shares of the budget for decoded blobs that are under way, and that all readers together may read ahead.
-const IN_FLIGHT_SHARE: u64 = 4;
-const AHEAD_SHARE: u64 = 4;
+const AHEAD: std::ops::RangeInclusive<u64> = 8 << 20..=128 << 20;
+const SHARE: u64 = 4;
 
 /// The unit in which bytes under way are counted.
 const UNIT: u64 = 1024;
+
+/// Room for bytes under way, given back when dropped.
+pub type Room = OwnedSemaphorePermit;
 
 /// What all chunk repositories of a process share.
 pub struct Shared {
@@ -43,8 +45,26 @@ pub struct Shared {
     budget: Budget,
     repositories: AtomicU32,
     streams: AtomicUsize,
-    in_flight: Semaphore,
-    in_flight_units: u32,
+    in_flight: Budgeted,
+    ahead: Budgeted,
+}
+
+/// Bytes that may be under way.
+struct Budgeted {
+    free: Arc<Semaphore>,
+    units: u32,
+}
+
+impl Budgeted {
+    fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX);
+        Budgeted { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// More than all there is counts as all there is.
+    fn units(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units)
+    }
 }
 
 impl Shared {
@@ -55,8 +75,7 @@ impl Shared {
 
     /// The same with a cache directory.
     pub fn with_cache(budget: Budget, cache: Option<Folder>) -> Arc<Self> {
-        let in_flight = (budget.blobs / IN_FLIGHT_SHARE).clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end()) / UNIT;
-        let in_flight_units = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        let share = budget.blobs / SHARE;
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs),
             directories: Weighed::new(budget.directories),
@@ -67,8 +86,8 @@ impl Shared {
             budget,
             repositories: AtomicU32::new(0),
             streams: AtomicUsize::new(0),
-            in_flight: Semaphore::new(in_flight_units as usize),
-            in_flight_units,
+            in_flight: Budgeted::new(share.clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end())),
+            ahead: Budgeted::new(share.clamp(*AHEAD.start(), *AHEAD.end())),
         })
     }
 
@@ -78,19 +97,42 @@ impl Shared {
     }
 
     /// Waits until `bytes` more may be under way. More than all there is counts as all there is: then it is alone.
-    pub async fn room_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.in_flight_units);
-        self.in_flight.acquire_many(units).await.ok()
+    pub async fn room_for(&self, bytes: u64) -> Option<Room> {
+        let units = self.in_flight.units(bytes);
+        Arc::clone(&self.in_flight.free).acquire_many_owned(units).await.ok()
     }
 
-    /// How far one of the readers that stream now may read ahead.
+    /// Room for `bytes` read ahead, if there is any now: never what somebody waits for has to wait for.
+    pub(super) fn room_ahead(&self, bytes: u64) -> Option<Room> {
+        Arc::clone(&self.ahead.free).try_acquire_many_owned(self.ahead.units(bytes)).ok()
+    }
+
+    /// How many bytes could be read ahead now.
+    pub(super) fn free_ahead(&self) -> u64 {
+        self.ahead.free.available_permits() as u64 * UNIT
+    }
+
+    /// Whether anything is being read ahead.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead.free.available_permits() < self.ahead.units as usize
+    }
+
+    /// How far one of the readers that stream now may read ahead, in bytes of the file.
     pub(super) fn window(&self) -> u64 {
-        self.budget.blobs / AHEAD_SHARE / self.streams.load(Ordering::Relaxed).max(1) as u64
+        // What is under way counts twice, stored and decoded.
+        u64::from(self.ahead.units) * UNIT / 2 / self.streams.load(Ordering::Relaxed).max(1) as u64
     }
 
     /// How many bytes of decoded blobs can be kept.
     pub fn kept_bytes(&self) -> u64 {
         self.budget.blobs
+    }
+
+    /// Whether nothing is under way and nobody streams.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let free = |of: &Budgeted| of.free.available_permits() == of.units as usize;
+        free(&self.in_flight) && free(&self.ahead) && self.streams.load(Ordering::Relaxed) == 0
     }
 
     /// Counts a reader that begins to stream until the guard is dropped.
@@ -117,19 +159,30 @@ mod tests {
     async fn what_is_larger_than_all_room_gets_all_of_it() {
         let shared = Shared::new(Budget::of(1 << 20));
         let all = shared.room_for(u64::MAX).await.unwrap();
-        assert_eq!(shared.in_flight.available_permits(), 0);
+        assert_eq!(shared.in_flight.free.available_permits(), 0);
         drop(all);
         let _some = shared.room_for(1).await.unwrap();
-        assert_eq!(shared.in_flight.available_permits(), shared.in_flight_units as usize - 1);
+        assert_eq!(shared.in_flight.free.available_permits(), shared.in_flight.units as usize - 1);
+    }
+
+    #[tokio::test]
+    async fn reading_ahead_never_takes_the_room_of_those_who_wait() {
+        let shared = Shared::new(Budget::of(1 << 20));
+        let all = shared.room_ahead(u64::MAX).unwrap();
+        assert!(shared.room_ahead(1).is_none());
+        assert_eq!(shared.free_ahead(), 0);
+        assert!(shared.room_for(1 << 20).await.is_some());
+        drop(all);
+        assert!(shared.room_ahead(1).is_some());
     }
 
     #[test]
     fn readers_that_stream_share_the_window() {
-        let shared = Shared::new(Budget { blobs: 64 << 20, directories: 0 });
-        assert_eq!(shared.window(), 16 << 20);
+        let shared = Shared::new(Budget { blobs: 256 << 20, directories: 0 });
+        assert_eq!(shared.window(), 32 << 20);
         let streams: Vec<Stream> = (0..4).map(|_| shared.stream()).collect();
-        assert_eq!(shared.window(), 4 << 20);
+        assert_eq!(shared.window(), 8 << 20);
         drop(streams);
-        assert_eq!(shared.window(), 16 << 20);
+        assert_eq!(shared.window(), 32 << 20);
     }
 }

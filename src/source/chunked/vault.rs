@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::{BlobIndex, BlobKind, Damage, Id, IndexFile, Loader, Packs, Place, Shared, Standing};
 use crate::cache::Budget;
 use crate::error::{Error, Kind, Result};
+use crate::store::Pace;
 
 const TRAILER: usize = 32;
 
@@ -27,6 +28,7 @@ pub(super) struct Vault {
     pub is_down: AtomicBool,
     /// Reads wait for a permit each.
     pub gate: Semaphore,
+    pace: Pace,
     damage: Damage,
 }
 
@@ -76,6 +78,11 @@ pub(super) fn index(files: Vec<IndexFile>, packs: &[u8]) -> BlobIndex {
 impl Vault {
     /// Packs 0, 1, … of these blobs, all in the index.
     pub(super) fn new(packs: &[Vec<Vec<u8>>]) -> Arc<Self> {
+        Self::at(packs, Pace::LOCAL)
+    }
+
+    /// The same, behind a store of this pace: each read takes what it says.
+    pub(super) fn at(packs: &[Vec<Vec<u8>>], pace: Pace) -> Arc<Self> {
         let mut stored = HashMap::new();
         let mut files = Vec::new();
         let numbers: Vec<u8> = (0..u8::try_from(packs.len()).unwrap()).collect();
@@ -92,6 +99,7 @@ impl Vault {
             relists: AtomicUsize::new(0),
             is_down: AtomicBool::new(false),
             gate: Semaphore::new(100_000),
+            pace,
             damage: Damage::default(),
         })
     }
@@ -103,6 +111,18 @@ impl Vault {
 
     pub(super) fn flip(&self, number: u8, at: usize) {
         self.packs.lock().unwrap().get_mut(&pack_id(number)).unwrap()[at] ^= 1;
+    }
+
+    /// Lets no read go on until permits are added to the gate.
+    pub(super) fn shut(&self) {
+        self.gate.forget_permits(100_000);
+    }
+
+    /// Waits until so many reads have begun.
+    pub(super) async fn until(&self, reads: usize) {
+        while self.reads() < reads {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(super) fn reads(&self) -> usize {
@@ -123,11 +143,18 @@ impl Packs for Vault {
         self.index.load_full()
     }
 
+    fn pace(&self) -> Pace {
+        self.pace
+    }
+
     fn read<'a>(&'a self, _: BlobKind, pack: &Id, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
         let pack = *pack;
         Box::pin(async move {
             self.reads.lock().unwrap().push((pack, offset, length));
             self.gate.acquire().await.unwrap().forget();
+            if self.pace != Pace::LOCAL {
+                tokio::time::sleep(self.pace.latency).await;
+            }
             if self.is_down.load(Ordering::SeqCst) {
                 return Err(Error::new(Kind::Unavailable, "down"));
             }

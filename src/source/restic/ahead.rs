@@ -73,7 +73,7 @@ impl Repository {
         };
         self.loader.together(BlobKind::Tree, ids, landed).await;
         for other in others {
-            other.landed().await;
+            other.await;
         }
     }
 

@@ -26,6 +26,7 @@ use crate::source::chunked::{
     BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Shelf,
     Standing, Tender,
 };
+use crate::store::Pace;
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -331,6 +332,10 @@ impl Packs for Catalogue {
 
     fn index(&self) -> Arc<BlobIndex> {
         self.index.index()
+    }
+
+    fn pace(&self) -> Pace {
+        self.layout.pace()
     }
 
     fn read<'a>(

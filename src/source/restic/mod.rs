@@ -20,7 +20,6 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 mod view;
-mod walk;
 
 use std::sync::Arc;
 

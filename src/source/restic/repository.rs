@@ -11,7 +11,6 @@ use super::format::tree::Tree;
 use super::parsed::Parsed;
 use super::resolve;
 use super::view::{Place, View};
-use super::walk::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{
     BlobKind, Boarding, Directory, Flights, Id, Landing, Loader, Packs, Shared, Waiter,
@@ -36,7 +35,6 @@ pub(super) struct Repository {
     pub catalogue: Arc<Catalogue>,
     pub loader: Loader,
     pub(super) directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
-    pub misses: Misses,
     pub dates: Dates,
 }
 
@@ -46,14 +44,7 @@ impl Repository {
         let packs: Arc<dyn Packs> = Arc::<Catalogue>::clone(&catalogue);
         let loader = Loader::new(packs, shared);
         let directories = Flights::new();
-        Arc::new(Opener(Arc::new(Repository {
-            id,
-            catalogue,
-            loader,
-            directories,
-            misses: Misses::default(),
-            dates: Dates::default(),
-        })))
+        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories, dates: Dates::default() })))
     }
 
     /// The identity of the repository.
@@ -90,7 +81,7 @@ impl Repository {
         place: Arc<Place>,
     ) -> Result<Arc<Parsed>> {
         for _ in 0..TRIES {
-            if let Some(parsed) = waiter.landed().await {
+            if let Some(parsed) = waiter.await {
                 return parsed;
             }
             waiter = self.fetch_directory(&tree, &place);

@@ -44,7 +44,8 @@ impl Segment {
             Body::Disk(table) => table.visit(kind, id, each),
             Body::Memory { rows, .. } => {
                 let below = |at: usize| rows.get(at).is_some_and(|row| row.id < *id);
-                let first = search::first(rows.len(), id.prefix(), below);
+                let prefix_at = |at: usize| rows.get(at).map_or(0, |row| row.id.prefix());
+                let first = search::first(rows.len(), id.prefix(), prefix_at, below);
                 let same = rows.get(first..).unwrap_or_default().iter().take_while(|row| row.id == *id);
                 let _ = same.filter(|row| row.kind() == kind).try_for_each(|row| each(*row));
             }

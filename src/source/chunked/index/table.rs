@@ -108,7 +108,7 @@ impl Table {
     fn page_of(&self, id: &Id) -> usize {
         let prefix = id.prefix();
         let first = |at: usize| self.firsts.get(at).copied().unwrap_or(u64::MAX);
-        let from = search::first(self.firsts.len(), prefix, |at| first(at) < prefix);
+        let from = search::first(self.firsts.len(), prefix, first, |at| first(at) < prefix);
         // Pages that begin like this id: hardly ever more than one, unless somebody made the ids.
         let same = self.firsts.get(from..).unwrap_or_default().partition_point(|first| *first == prefix);
         let begins_below = |at: usize| self.page(1 + at as u64, |page| id_at(page) < *id).unwrap_or(false);

@@ -118,8 +118,7 @@ impl Tender {
     }
 
     /// Whether the thread is at work.
-    #[cfg(test)]
-    pub(super) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::SeqCst)
     }
 

@@ -1,8 +1,13 @@
 use std::sync::atomic::Ordering;
 
+use futures_util::future::join_all;
+
 use super::super::index::{IndexFile, NewSegments};
 use super::super::vault::{Vault, blob, id_of, index, pack, pack_id};
 use super::*;
+
+mod ahead;
+mod concurrent;
 
 const MIB: u64 = 1 << 20;
 
@@ -27,7 +32,7 @@ async fn one_read_however_many_want_it() {
 async fn who_gives_up_disturbs_nobody() {
     let blobs = blobs(1, 1000);
     let vault = Vault::new(std::slice::from_ref(&blobs));
-    vault.gate.forget_permits(100_000);
+    vault.shut();
     let loader = vault.loader(MIB);
     let id = id_of(&blobs[0]);
     let (first, second) = (loader.clone(), loader.clone());

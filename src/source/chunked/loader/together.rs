@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{Batch, BlobKind, Id, Inner, JOB, Loader, Standing, batches, is_plausible};
+use super::super::plan::{Batch, batches};
+use super::fetch::JOB;
+use super::{BlobKind, Id, Inner, Loader, Standing, is_plausible};
 
 impl Loader {
     /// Brings `ids` by few reads of neighbours. `landed` gets each on the pool as soon as it is decoded and checked. What
@@ -22,7 +24,7 @@ impl Loader {
             (place.standing == Standing::Live).then_some((place, id))
         };
         let landed = Arc::new(landed);
-        let reads = batches(ids.into_iter().filter_map(place).collect())
+        let reads = batches(ids.into_iter().filter_map(place).collect(), &self.0.tuning)
             .into_iter()
             .map(|batch| self.0.unkept(kind, batch, &landed));
         join_all(reads).await;

@@ -1,5 +1,6 @@
 //! Whole repositories written by the real tools, read through a store in memory.
 
+mod cached;
 mod damage;
 mod fidelity;
 mod opening;
@@ -20,7 +21,7 @@ use super::{Spec, open};
 use crate::cache::Budget;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Shared;
-use crate::store::{Memory, ObjectInfo, ObjectStore};
+use crate::store::{Memory, ObjectInfo, ObjectStore, Pace};
 use crate::tree::{Ancestors, Content, Dir, Entry, FileType, Identity, Node, Opened, Snapshot, Source};
 
 /// Where a fixture lies.
@@ -77,6 +78,10 @@ impl Watched {
 impl ObjectStore for Watched {
     fn name(&self) -> &str {
         "watched"
+    }
+
+    fn pace(&self) -> Pace {
+        self.inner.pace()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {

@@ -1,0 +1,173 @@
+//! One ranged read and what becomes of it: its blobs are decoded on all cores and each lands as soon as it is done.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::ahead::Read;
+use super::{Duty, Inner};
+use crate::error::{Error, Kind, Result};
+use crate::source::chunked::plan::Batch;
+use crate::source::chunked::pool::Urgency;
+use crate::source::chunked::shared::Room;
+use crate::source::chunked::{BlobKind, Id, Place};
+
+/// A fetch ends after this long whoever waits, so that a store that hangs does not hold its slot for ever.
+const FETCH: Duration = Duration::from_secs(60);
+
+/// Blobs are handed to the pool in jobs of at least this many stored bytes.
+pub(super) const JOB: u64 = 256 * 1024;
+
+/// Blobs that a place did not yield, and why.
+type Failures = Vec<(Place, Duty, Error)>;
+
+/// A slot of reading ahead. Given back, the next read begins.
+struct Slot(Arc<Inner>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.ahead.done();
+        self.0.begin_reads_ahead();
+    }
+}
+
+impl Inner {
+    /// Fetches what somebody waits for, as soon as there is room for it.
+    pub(super) fn begin(self: &Arc<Self>, batch: Batch<Duty>) {
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move {
+            // Rooms are never closed.
+            let Some(room) = inner.shared.room_for(batch.weight()).await else { return };
+            inner.fetch(Read { batch, room }).await;
+        });
+    }
+
+    /// Fetches at once what was queued with this ticket, because somebody waits for it now.
+    pub(super) fn hurry(self: &Arc<Self>, ticket: u64) {
+        if let Some(read) = self.ahead.take(ticket) {
+            self.begin_now(read);
+        }
+    }
+
+    /// Queues a read ahead; `interest` is gone when nobody wants it any more.
+    pub(super) fn begin_ahead(self: &Arc<Self>, read: Read, interest: Option<Weak<()>>) {
+        if let Some(awaited) = self.ahead.push(read, interest) {
+            self.begin_now(awaited);
+        }
+    }
+
+    fn begin_now(self: &Arc<Self>, read: Read) {
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move { inner.fetch(read).await });
+    }
+
+    async fn fetch(self: &Arc<Self>, read: Read) {
+        let Batch { pack, offset, length, .. } = read.batch;
+        let stored = self.read(BlobKind::Data, &pack, offset, length).await;
+        self.unpack(read, stored, Urgency::Awaited);
+    }
+
+    /// Begins as many of the queued reads as there are slots for.
+    pub(super) fn begin_reads_ahead(self: &Arc<Self>) {
+        while let Some(read) = self.ahead.next() {
+            let slot = Slot(Arc::clone(self));
+            self.runtime.spawn(async move {
+                let inner = Arc::clone(&slot.0);
+                let Batch { pack, offset, length, .. } = read.batch;
+                let stored = inner.in_time(BlobKind::Data, &pack, offset, length).await;
+                // Decoding needs no slot: what waits for it is bounded by its room.
+                drop(slot);
+                inner.unpack(read, stored, Urgency::Ahead);
+            });
+        }
+    }
+
+    /// A ranged read in its slot, within its time.
+    pub(super) async fn read(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
+        let closed = |_| Error::new(Kind::Internal, "the loader was closed");
+        let _slot = self.requests.acquire().await.map_err(closed)?;
+        self.in_time(kind, pack, offset, length).await
+    }
+
+    async fn in_time(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
+        let read = self.packs.read(kind, pack, offset, length);
+        let late = |_| Error::new(Kind::TimedOut, format!("pack {pack}: no answer in {} s", FETCH.as_secs()));
+        tokio::time::timeout(FETCH, read).await.map_err(late)?
+    }
+
+    /// Has the blobs of a read decoded, or looked for elsewhere.
+    fn unpack(self: &Arc<Self>, read: Read, stored: Result<Bytes>, urgency: Urgency) {
+        let Read { batch, room } = read;
+        match stored {
+            Ok(stored) => self.decode_all(batch.into_jobs(JOB), &stored, room, urgency),
+            Err(error) => {
+                // Given back before looking elsewhere, which takes room of its own.
+                drop(room);
+                let failed = batch.blobs.into_iter().map(|(place, duty)| (place, duty, error.clone()));
+                self.look_elsewhere(failed.collect());
+            }
+        }
+    }
+
+    fn decode_all(
+        self: &Arc<Self>,
+        jobs: Vec<(u64, Vec<(Place, Duty)>)>,
+        stored: &Bytes,
+        room: Room,
+        urgency: Urgency,
+    ) {
+        let room = Arc::new(room);
+        for (offset, blobs) in jobs {
+            let (inner, stored, room) = (Arc::clone(self), stored.clone(), Arc::clone(&room));
+            let is_awaited = blobs.iter().any(|(_, duty)| duty.is_awaited());
+            let urgency = if is_awaited { Urgency::Awaited } else { urgency };
+            self.shared.pool.submit(urgency, move || {
+                let failed = inner.decode(offset, blobs, &stored);
+                drop((stored, room));
+                inner.look_elsewhere(failed);
+            });
+        }
+    }
+
+    /// Decodes and lands `blobs` of a read that began at `offset`; returns those that failed.
+    fn decode(&self, offset: u64, blobs: Vec<(Place, Duty)>, stored: &Bytes) -> Failures {
+        let mut failed = Vec::new();
+        for (place, duty) in blobs {
+            match self.decode_one(duty.key(), &place, offset, stored) {
+                Ok(blob) => self.keep(duty, blob),
+                Err(error) => failed.push((place, duty, error)),
+            }
+        }
+        failed
+    }
+
+    pub(super) fn decode_one(&self, id: &Id, place: &Place, offset: u64, stored: &Bytes) -> Result<Bytes> {
+        let start = usize::try_from(u64::from(place.offset) - offset).unwrap_or(usize::MAX);
+        let stored = stored.get(start..).and_then(|rest| rest.get(..place.length as usize));
+        let stored =
+            stored.ok_or_else(|| Error::new(Kind::Internal, "a read that is shorter than asked for"))?;
+        Ok(Bytes::from(self.packs.decode(id, place, stored)?))
+    }
+
+    /// Puts a blob into the cache, then tells who waits.
+    pub(super) fn keep(&self, duty: Duty, blob: Bytes) {
+        self.shared.blobs.insert((self.number, *duty.key()), blob.clone(), blob.len() as u64);
+        duty.land(Ok(blob));
+    }
+
+    /// Looks for the blobs that somebody waits for in their other places. Of the rest it is as if nobody had asked.
+    fn look_elsewhere(self: &Arc<Self>, failed: Failures) {
+        if failed.iter().all(|(_, duty, _)| !duty.is_awaited()) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move {
+            for (place, duty, error) in failed {
+                if duty.is_awaited() {
+                    inner.rescue(duty, vec![(place, error)]).await;
+                }
+            }
+        });
+    }
+}

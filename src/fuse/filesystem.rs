@@ -19,6 +19,7 @@ use tracing::debug;
 
 use super::XattrPolicy;
 use super::answer::{Call, Desk};
+use super::push::Watcher;
 use super::replies::{send_attribute, send_entry, send_listing, send_listing_plus};
 use super::state::State;
 use crate::observe::metrics;
@@ -30,12 +31,13 @@ const NAME_LIMIT: usize = 255;
 pub(super) struct Filesystem {
     state: Arc<State>,
     desk: Desk,
+    watcher: Watcher,
 }
 
 impl Filesystem {
-    /// For `state`, with failures and waits going over `desk`.
-    pub fn new(state: Arc<State>, desk: Desk) -> Self {
-        Filesystem { state, desk }
+    /// For `state`, with failures and waits going over `desk`; `watcher` hears of reads and listings.
+    pub fn new(state: Arc<State>, desk: Desk, watcher: Watcher) -> Self {
+        Filesystem { state, desk, watcher }
     }
 
     fn metadata(&self, operation: &'static str, ino: INodeNo) -> Call {
@@ -130,7 +132,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -146,6 +148,9 @@ impl fuser::Filesystem for Filesystem {
             || self.state.file(ino.0, handle.0).then(move |file| file.read(offset, size)),
             |reply, data| reply.data(&data),
         );
+        if offset == 0 {
+            self.watcher.read(&self.state, request.pid(), ino.0);
+        }
     }
 
     fn release(
@@ -226,19 +231,23 @@ impl fuser::Filesystem for Filesystem {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
         metrics::FUSE_READDIRPLUS.add(1);
-        let state = self.state.clone();
+        let (state, watcher, pid) = (self.state.clone(), self.watcher.clone(), request.pid());
         self.desk.answer(
             self.metadata("readdirplus", ino),
             reply,
             || self.state.listing(handle.0, offset),
-            move |reply, opened| send_listing_plus(&state, reply, opened, offset),
+            move |reply, opened| {
+                if send_listing_plus(&state, reply, opened, offset) {
+                    watcher.listed(pid, ino.0);
+                }
+            },
         );
     }
 

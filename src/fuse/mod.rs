@@ -21,6 +21,7 @@ mod notify;
 mod options;
 mod owner;
 mod polling;
+mod push;
 mod readers;
 mod replies;
 mod session;

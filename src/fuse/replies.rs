@@ -62,13 +62,14 @@ pub(super) fn send_listing(
     reply.ok();
 }
 
-/// As many entries as there is room for, with their attributes; each counts as a look-up.
+/// As many entries as there is room for, with their attributes; each counts as a look-up. True when nothing
+/// is left to list.
 pub(super) fn send_listing_plus(
     state: &State,
     mut reply: ReplyDirectoryPlus,
     (dir, listing): (Arc<OpenDir>, Arc<dyn Listing>),
     offset: u64,
-) {
+) -> bool {
     let end = dir.visit(&*listing, offset, |line| match line.what {
         // The kernel takes only name and number of these, and counts nothing.
         What::Dots(name, ino) => {
@@ -92,4 +93,5 @@ pub(super) fn send_listing_plus(
         state.pins.keep(&dir, listing);
     }
     reply.ok();
+    end
 }

@@ -13,6 +13,7 @@ use super::filesystem::Filesystem;
 use super::mount::Device;
 use super::notify::Invalidator;
 use super::polling::{Governor, Pace};
+use super::push::Pusher;
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{ChangeSink, Node};
@@ -22,6 +23,7 @@ pub struct Session {
     background: BackgroundSession,
     invalidator: Invalidator,
     _governor: Governor,
+    _pusher: Pusher,
 }
 
 /// Does the handshake with the kernel and serves `root` on a thread of its own until the mount is gone. Whatever has to
@@ -34,8 +36,10 @@ pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> R
     let state = Arc::new(State::new(root, options, failures.clone()));
     let pace = Pace::new();
     let desk = Desk::new(runtime.clone(), failures, pace.clone());
-    let door = device.fd.try_clone().map_err(|e| system("cannot duplicate a descriptor", e))?;
-    let filesystem = Filesystem::new(state.clone(), desk);
+    let door = || device.fd.try_clone().map_err(|e| system("cannot duplicate a descriptor", e));
+    let (polled, pushed) = (door()?, door()?);
+    let pusher = Pusher::start(state.clone(), pushed, runtime.clone())?;
+    let filesystem = Filesystem::new(state.clone(), desk, pusher.watcher());
     // Who is let in is the kernel's decision alone, made by the options of the mount.
     let session = fuser::Session::from_fd(filesystem, device.fd, SessionACL::All, Config::default())
         .map_err(|e| system("handshake with the kernel's FUSE", e))?;
@@ -43,11 +47,11 @@ pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> R
         raise_read_ahead(number);
     }
     let invalidator = Invalidator::start(state, session.notifier(), runtime)?;
-    let governor = Governor::start(door, pace)?;
+    let governor = Governor::start(polled, pace)?;
     // One kernel thread: it never waits for anything, and a second would be woken for every request that the first,
     // polling, has already taken (docs/decisions.md).
     let background = session.spawn().map_err(|e| system("cannot start kernel threads", e))?;
-    Ok(Session { background, invalidator, _governor: governor })
+    Ok(Session { background, invalidator, _governor: governor, _pusher: pusher })
 }
 
 impl Session {

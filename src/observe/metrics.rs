@@ -88,6 +88,12 @@ counters! {
     FUSE_LISTXATTR: "fuse_listxattr", Count;
     /// Requests of the kernel: questions whether access is allowed.
     FUSE_ACCESS: "fuse_access", Count;
+    /// Small files whose content was given to the kernel before it was asked for.
+    FUSE_PUSHES: "fuse_pushes", Count;
+    /// Bytes of them.
+    FUSE_PUSHED_BYTES: "fuse_pushed_bytes", Bytes;
+    /// Files that were pushed and that the kernel did not know.
+    FUSE_PUSHES_REFUSED: "fuse_pushes_refused", Count;
     /// Errors logged.
     LOG_ERRORS: "log_errors", Count;
     /// Warnings logged.

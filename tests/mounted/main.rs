@@ -23,6 +23,7 @@ mod guard;
 mod listing;
 mod memory;
 mod permissions;
+mod pushing;
 mod reading;
 mod slow;
 mod user;

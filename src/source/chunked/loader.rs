@@ -11,6 +11,7 @@
 mod ahead;
 mod fetch;
 mod rescue;
+mod together;
 
 use std::sync::{Arc, Weak};
 

@@ -33,10 +33,9 @@ impl TreeFile {
             let text = format!("shown with {} bytes, has {}", parsed.measure(self.entry).size, map.size());
             return Err(Error::new(Kind::Corrupt, text));
         }
-        let is_small = map.len() == 1;
         let inner = ChunkReader::new(self.loader().clone(), Arc::new(map));
         let file = TreeFile { dir: self.dir.clone(), entry: self.entry };
-        Ok(Some(Arc::new(TreeReader { inner, file: Arc::new(file), is_small })))
+        Ok(Some(Arc::new(TreeReader { inner, file: Arc::new(file) })))
     }
 
     /// Lists the index again, then has a reader or a reason.
@@ -59,44 +58,13 @@ impl TreeFile {
         let entry = parsed.as_ref().and_then(|parsed| parsed.entry(self.entry));
         self.dir.place.explain(entry.as_ref().map(|entry| entry.name()), error)
     }
-
-    /// Fetches the small files around this one when small files are being read one after the other.
-    fn fetch_neighbours(&self) {
-        if !self.loader().may_read_ahead() {
-            return;
-        }
-        let repository = Arc::clone(&self.dir.place.view.repository);
-        let Some(turn) = repository.misses.turn() else { return };
-        let Some(parsed) = repository.parsed(&self.dir.tree).filter(|parsed| !parsed.is_in_sequence()) else {
-            return;
-        };
-        let entry = self.entry;
-        self.loader().runtime().spawn(async move {
-            let (loader, index) = (repository.loader.clone(), repository.loader.index());
-            let near = move || {
-                let fits = parsed.fits_into(repository.loader.shared().kept_bytes() / 10 * 9);
-                match repository.misses.note(fits) {
-                    0 => Vec::new(),
-                    bytes => parsed.neighbours(entry, bytes, &index),
-                }
-            };
-            loader.read_ahead(loader.shared().pool.run(near).await.unwrap_or_default());
-            drop(turn);
-        });
-    }
 }
 
 impl File for TreeFile {
     fn open(&self) -> Step<Arc<dyn Reader>> {
         let file = TreeFile { dir: self.dir.clone(), entry: self.entry };
         self.dir.parsed().then(move |parsed| match file.reader(&parsed) {
-            Ok(Some(reader)) => {
-                let following = parsed.opened(file.entry);
-                if !following.is_empty() {
-                    file.loader().read_ahead(following);
-                }
-                Step::ok(reader)
-            }
+            Ok(Some(reader)) => Step::ok(reader),
             Ok(None) => Step::wait(async move {
                 file.reader_after_relisting(&parsed).await.map_err(|error| file.explain(error))
             }),
@@ -109,17 +77,11 @@ impl File for TreeFile {
 struct TreeReader {
     inner: ChunkReader,
     file: Arc<TreeFile>,
-    /// Whether it is one blob.
-    is_small: bool,
 }
 
 impl Reader for TreeReader {
     fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
-        let (step, is_first) = self.inner.read(offset, len);
-        if is_first && self.is_small {
-            self.file.fetch_neighbours();
-        }
-        match step {
+        match self.inner.read_at(offset, len) {
             Step::Ready(Ok(bytes)) => Step::ok(bytes),
             Step::Ready(Err(error)) => Step::err(self.file.explain(error)),
             Step::Wait(wait) => {

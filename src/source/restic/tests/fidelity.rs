@@ -1,5 +1,7 @@
 //! What is shown is what was saved.
 
+use std::ops::ControlFlow;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -224,22 +226,24 @@ async fn without_memory_everything_is_still_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_files_read_one_after_the_other_take_few_reads() {
+async fn files_that_are_announced_take_few_reads() {
     let (store, source) = opened("restic-v2").await;
     let alpha = snapshot(&source, "alpha", "/srv/data", 0);
     let root = open_path(&source, &alpha, "/srv/data").await.node;
     let many = dir(&root).lookup(b"many").resolve().await.unwrap().unwrap();
-    let mut files = entries(&*dir(&many)).await;
+    let files = entries(&*dir(&many)).await;
     assert!(files.len() > 300);
-    // In no order, as cp reads them.
-    files.sort_by_key(|(_, node)| match node.meta.identity {
-        Identity::Key(key) => key,
-        Identity::Path => 0,
+    let listing = dir(&many).listing().resolve().await.unwrap();
+    let mut positions = Vec::new();
+    listing.visit(0, &mut |entry: &Entry<'_>| {
+        positions.push(entry.at);
+        ControlFlow::Continue(())
     });
     store.take_asked("");
+    listing.will_read(&positions);
     for (_, node) in &files {
         contents(node).await.unwrap();
     }
     let reads = store.take_asked("data/").len();
-    assert!(reads < files.len() / 3, "{reads} reads for {} files", files.len());
+    assert!(reads < files.len() / 50, "{reads} reads for {} files", files.len());
 }

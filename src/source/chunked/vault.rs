@@ -52,7 +52,7 @@ pub(super) fn blob(seed: u64, size: usize) -> Vec<u8> {
 
 /// A pack of `blobs`, and an index file that says where they lie.
 pub(super) fn pack(number: u8, blobs: &[Vec<u8>], standing: Standing) -> (Vec<u8>, IndexFile) {
-    let mut file = IndexFile::new(pack_id(number), None);
+    let mut file = IndexFile::new(pack_id(number));
     let mut pack = Vec::new();
     for blob in blobs {
         let place = Place {

@@ -23,9 +23,14 @@ pub struct IndexFile {
 }
 
 impl IndexFile {
-    /// An empty list of the blobs that index file `id` names. With a shelf, what becomes too much for memory goes there.
-    pub fn new(id: Id, shelf: Option<Arc<Shelf>>) -> Self {
-        IndexFile { id, packs: Vec::new(), rows: Vec::new(), malformed: 0, shelf, aside: Vec::new() }
+    /// An empty list of the blobs that index file `id` names.
+    pub fn new(id: Id) -> Self {
+        IndexFile { id, packs: Vec::new(), rows: Vec::new(), malformed: 0, shelf: None, aside: Vec::new() }
+    }
+
+    /// The same; with a shelf, what becomes too much for memory goes there.
+    pub(super) fn with_shelf(id: Id, shelf: Option<Arc<Shelf>>) -> Self {
+        IndexFile { shelf, ..IndexFile::new(id) }
     }
 
     /// Adds one blob; `place.standing` says whether its pack is marked for deletion. Files name their blobs pack by pack.
@@ -50,7 +55,7 @@ impl IndexFile {
         let (packs, rows) = (std::mem::take(&mut self.packs), std::mem::take(&mut self.rows));
         let mut gathered = Gathered::default();
         let malformed = std::mem::take(&mut self.malformed);
-        gathered.add(IndexFile { packs, rows, malformed, ..IndexFile::new(self.id, None) });
+        gathered.add(IndexFile { packs, rows, malformed, ..IndexFile::new(self.id) });
         gathered.sorted()
     }
 

@@ -36,7 +36,7 @@ impl Gathering {
 
     /// An empty list of the blobs of index file `id`, to be filled and then added.
     pub fn begin(&self, id: Id) -> IndexFile {
-        IndexFile::new(id, self.shelf.clone())
+        IndexFile::with_shelf(id, self.shelf.clone())
     }
 
     /// Adds a file. Sorts and writes on the caller's thread when enough is gathered. Errors: what went aside of the file

@@ -22,7 +22,7 @@ fn place(pack: u32, offset: u32) -> Place {
 }
 
 fn file(number: u32, blobs: &[(BlobKind, u32, Place)]) -> IndexFile {
-    let mut file = IndexFile::new(id(number), None);
+    let mut file = IndexFile::new(id(number));
     for (kind, blob, place) in blobs {
         file.push(*kind, id(*blob), place);
     }
@@ -617,7 +617,7 @@ fn list(tender: &Tender, contents: &Contents, files: u16) {
     let missing = (0..16u16)
         .filter(|n| names.contains(&id(500 + u32::from(*n))) && !held.contains(&id(500 + u32::from(*n))));
     let read = missing.map(|number| {
-        let mut file = IndexFile::new(id(500 + u32::from(number)), None);
+        let mut file = IndexFile::new(id(500 + u32::from(number)));
         blobs_of(contents, number).iter().for_each(|(kind, id, place)| file.push(*kind, *id, place));
         file
     });

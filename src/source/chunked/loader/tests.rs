@@ -161,7 +161,7 @@ async fn what_is_larger_than_the_cache_is_served_all_the_same() {
 #[tokio::test]
 async fn a_lying_index_entry_is_refused_before_any_read() {
     let vault = Vault::new(&[]);
-    let mut file = IndexFile::new(pack_id(0), None);
+    let mut file = IndexFile::new(pack_id(0));
     let (id, size) = (Id([5; 32]), LARGEST + 1);
     let standing = Standing::Live;
     let place = Place { pack: pack_id(0), offset: 0, length: 100, size, compressed: true, standing };

@@ -143,7 +143,7 @@ mod tests {
     /// The ids of `blobs`, and an index that knows them.
     fn indexed(blobs: &[Vec<u8>]) -> (Vec<Id>, BlobIndex) {
         let ids: Vec<Id> = blobs.iter().map(|blob| Id(Sha256::digest(blob).into())).collect();
-        let mut file = IndexFile::new(Id([9; 32]), None);
+        let mut file = IndexFile::new(Id([9; 32]));
         for (id, blob) in ids.iter().zip(blobs) {
             let size = u32::try_from(blob.len()).unwrap();
             let place = Place {

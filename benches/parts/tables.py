@@ -169,14 +169,20 @@ def lost(report):
     return found
 
 
+# Of the counters that begin with fuse_ those that are no requests.
+PUSHES = {"pushes": "pushed", "pushes_refused": "refused"}
+
+
 def requests_cells(report):
-    """Heads and rows of requests for a file: each operation that occurred at all."""
+    """Heads and rows of requests for a file: each operation that occurred at all, and what was pushed."""
     found = report["requests"]
-    operations = [name for name in next(iter(found.values())) if any(counts[name] for counts in found.values())]
-    rows = [(command, f"{sum(counts.values()) / report['files']:.3f}",
-             *(f"{counts[name] / report['files']:.3f}" if counts[name] else "" for name in operations))
+    names = [name for name in next(iter(found.values())) if any(counts[name] for counts in found.values())]
+    operations = [name for name in names if not name.startswith("push")]
+    each = lambda counts, name: f"{counts[name] / report['files']:.3f}" if counts[name] else ""
+    rows = [(command, f"{sum(counts[name] for name in operations) / report['files']:.3f}",
+             *(each(counts, name) for name in (*operations, *(name for name in PUSHES if name in names))))
             for command, counts in found.items()]
-    return ("requests for a file", "all", *operations), rows
+    return ("requests for a file", "all", *operations, *(PUSHES[name] for name in PUSHES if name in names)), rows
 
 
 def requests(report):

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, Result};
 
@@ -34,6 +35,16 @@ impl<T: Send + 'static> Step<T> {
     /// The answer of `future`, later.
     pub fn wait(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         Step::Wait(Box::pin(future))
+    }
+
+    /// Begins `future` at once: when it has nothing to wait for, this is its answer.
+    pub fn begun(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        let mut wait: Wait<T> = Box::pin(future);
+        // Who waits for it polls it anew, with a waker that wakes somebody.
+        match wait.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Step::Ready(result),
+            Poll::Pending => Step::Wait(wait),
+        }
     }
 
     /// The same step with its success mapped; stays ready when it was ready.
@@ -71,6 +82,18 @@ mod tests {
     fn ready_stays_ready_through_map_and_then() {
         let step = Step::ok(2).map(|n| Ok(n + 1)).then(|n| Step::ok(n * 10));
         assert!(matches!(step, Step::Ready(Ok(30))));
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_ready_unless_it_waits_and_then_goes_on() {
+        assert!(matches!(Step::begun(async { Ok(1) }), Step::Ready(Ok(1))));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let step = Step::begun(async move { Ok(told.await.unwrap_or(0) + 1) });
+        assert!(matches!(step, Step::Wait(_)));
+        let waiting = tokio::spawn(step.resolve());
+        tokio::task::yield_now().await;
+        tell.send(2).unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), 3);
     }
 
     #[tokio::test]

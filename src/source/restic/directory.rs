@@ -24,6 +24,8 @@ pub(super) const NO_TREE: &str = "the directory's node names no tree";
 pub(super) struct TreeDir {
     pub tree: Id,
     pub place: Arc<Place>,
+    /// The directory it is in, where it was found in one.
+    pub above: Option<Id>,
 }
 
 impl TreeDir {
@@ -59,7 +61,7 @@ impl TreeDir {
     ) -> Node {
         let content = match (entry.kind(), place) {
             (FileType::Dir, Some(place)) => match entry.subtree() {
-                Some(tree) => Content::Dir(Arc::new(TreeDir { tree, place })),
+                Some(tree) => Content::Dir(Arc::new(TreeDir { tree, place, above: Some(self.tree) })),
                 None => Content::Dir(Arc::new(Lost(place))),
             },
             (FileType::File, _) => Content::File(Arc::new(TreeFile { dir: self.clone(), entry: at })),
@@ -116,6 +118,7 @@ fn identity(place: &Place, entry: &NodeRef<'_>) -> Identity {
 
 impl Dir for TreeDir {
     fn lookup(&self, name: &[u8]) -> Step<Option<Node>> {
+        self.place.view.repository.dates.looked_up(&self.place, name);
         match self.parsed() {
             Step::Ready(Ok(parsed)) => Step::ok(parsed.find(name).and_then(|at| self.node(&parsed, at))),
             Step::Ready(Err(error)) => Step::err(error),
@@ -131,7 +134,11 @@ impl Dir for TreeDir {
 
     fn listing(&self) -> Step<Arc<dyn Listing>> {
         let dir = self.clone();
-        self.parsed().map(move |parsed| Ok(Arc::new(Entries { dir, parsed }) as Arc<dyn Listing>))
+        let parsed = self.parsed();
+        if self.place.is_walked() && matches!(parsed, Step::Wait(_)) {
+            self.place.view.repository.read_on(self);
+        }
+        parsed.map(move |parsed| Ok(Arc::new(Entries { dir, parsed }) as Arc<dyn Listing>))
     }
 }
 

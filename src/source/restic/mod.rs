@@ -1,10 +1,13 @@
 //! restic and rustic repositories, versions 1 and 2.
 //!
 //! [`open`] unlocks a repository and lists it ([`catalogue`]); a snapshot's path is then found in its tree
-//! ([`resolve`]) and shown as nodes ([`directory`], [`file`]). What is particular to the format's bytes is in [`format`],
+//! ([`resolve`]) and shown as nodes ([`directory`], [`file`]); directories
+//! that somebody is about to walk are read ahead ([`ahead`], [`dates`]). What is particular to the format's bytes is in [`format`],
 //! what all chunk repositories share in [`crate::source::chunked`].
 
+mod ahead;
 mod catalogue;
+mod dates;
 mod directory;
 mod file;
 pub mod format;

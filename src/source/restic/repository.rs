@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::catalogue::{Catalogue, State};
+use super::dates::Dates;
 use super::format::tree::Tree;
 use super::parsed::Parsed;
 use super::resolve;
@@ -17,10 +18,13 @@ use crate::source::chunked::{
 use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step};
 
 /// Trees larger than this are decoded one at a time.
-const HUGE: u32 = 8 << 20;
+pub(super) const HUGE: u32 = 8 << 20;
 
 /// `.` directories that may stand in one directory, at all depths together.
 const MOST_SPLICES: usize = 64;
+
+/// A directory that was only being read ahead and failed is asked for again by who wants it, at most this often.
+const TRIES: usize = 3;
 
 /// What is kept beside the caches goes when nobody used it for this long.
 const IDLE: Duration = Duration::from_secs(30);
@@ -30,7 +34,8 @@ pub(super) struct Repository {
     id: String,
     pub catalogue: Arc<Catalogue>,
     pub loader: Loader,
-    directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
+    pub(super) directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
+    pub dates: Dates,
 }
 
 impl Repository {
@@ -39,7 +44,7 @@ impl Repository {
         let packs: Arc<dyn Packs> = Arc::<Catalogue>::clone(&catalogue);
         let loader = Loader::new(packs, shared);
         let directories = Flights::new();
-        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories })))
+        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories, dates: Dates::default() })))
     }
 
     /// The identity of the repository.
@@ -52,7 +57,13 @@ impl Repository {
         if let Some(parsed) = self.parsed(tree) {
             return Step::ok(parsed);
         }
-        let waiter = match self.directories.board(*tree) {
+        let waiter = self.fetch_directory(tree, place);
+        let (repository, tree, place) = (Arc::clone(self), *tree, Arc::clone(place));
+        Step::wait(async move { repository.arrival(waiter, tree, place).await })
+    }
+
+    fn fetch_directory(self: &Arc<Self>, tree: &Id, place: &Arc<Place>) -> Waiter<Result<Arc<Parsed>>> {
+        match self.directories.board(*tree) {
             Boarding::Join(waiter) => waiter,
             Boarding::Lead(landing) => {
                 let waiter = landing.waiter();
@@ -60,8 +71,22 @@ impl Repository {
                 self.loader.runtime().spawn(async move { repository.land_directory(landing, place).await });
                 waiter
             }
-        };
-        Step::wait(arrival(waiter, *tree))
+        }
+    }
+
+    async fn arrival(
+        self: Arc<Self>,
+        mut waiter: Waiter<Result<Arc<Parsed>>>,
+        tree: Id,
+        place: Arc<Place>,
+    ) -> Result<Arc<Parsed>> {
+        for _ in 0..TRIES {
+            if let Some(parsed) = waiter.await {
+                return parsed;
+            }
+            waiter = self.fetch_directory(&tree, &place);
+        }
+        Err(Error::new(Kind::Internal, format!("the fetch of tree {tree} died")))
     }
 
     /// The parsed directory `tree` when it is in memory.
@@ -80,67 +105,96 @@ impl Repository {
     }
 
     async fn load_directory(self: &Arc<Self>, id: &Id, place: &Arc<Place>) -> Result<Arc<Parsed>> {
-        let tree = self.whole_tree(id, place, &mut { MOST_SPLICES }).await?;
         let (repository, told) = (Arc::clone(self), Arc::clone(place));
-        let measure = move || {
-            Parsed::new(tree, &repository.loader.index(), |node, size| {
-                if repository.catalogue.differences.first(node.digest()) {
-                    let (file, recorded) = (told.path(Some(node.name())), node.recorded_size());
-                    let name = &repository.catalogue.name;
-                    tracing::info!("{name}: {file}: recorded as {recorded} bytes, saved as {size}");
-                }
-            })
+        let read = move |tree: Tree| match tree.splices() {
+            [] => Read::Whole(repository.measured(tree, &told)),
+            _ => Read::Parts(tree),
         };
-        let shared = self.loader.shared();
-        let parsed = Arc::new(shared.pool.run(measure).await?);
-        let kept: Directory = Arc::<Parsed>::clone(&parsed);
-        shared.directories.insert((self.loader.number(), *id), kept, parsed.weight());
-        Ok(parsed)
+        let parsed = match self.tree(id, place, read).await? {
+            Read::Whole(parsed) => parsed,
+            Read::Parts(tree) => {
+                let tree = self.completed(tree, id, place, &mut { MOST_SPLICES }).await?;
+                let (repository, told) = (Arc::clone(self), Arc::clone(place));
+                self.loader.shared().pool.run(move || repository.measured(tree, &told)).await?
+            }
+        };
+        Ok(self.keep(id, parsed))
     }
 
-    /// A tree with the children of its `.` entries in their place. `budget` is how many more of those may come.
-    fn whole_tree<'a>(
+    /// What the index says of the files of a tree.
+    pub(super) fn measured(&self, tree: Tree, place: &Place) -> Parsed {
+        Parsed::new(tree, &self.loader.index(), |node, size| {
+            if self.catalogue.differences.first(node.digest()) {
+                let (file, recorded) = (place.path(Some(node.name())), node.recorded_size());
+                let name = &self.catalogue.name;
+                tracing::info!("{name}: {file}: recorded as {recorded} bytes, saved as {size}");
+            }
+        })
+    }
+
+    /// Puts a directory into the cache.
+    pub(super) fn keep(&self, id: &Id, parsed: Parsed) -> Arc<Parsed> {
+        let parsed = Arc::new(parsed);
+        let kept: Directory = Arc::<Parsed>::clone(&parsed);
+        self.loader.shared().directories.insert((self.loader.number(), *id), kept, parsed.weight());
+        parsed
+    }
+
+    /// The tree `id` with the children of its `.` entries in their place. `budget` is how many more of those may come.
+    fn completed<'a>(
         self: &'a Arc<Self>,
+        tree: Tree,
         id: &'a Id,
         place: &'a Arc<Place>,
         budget: &'a mut usize,
     ) -> BoxFuture<'a, Result<Tree>> {
         Box::pin(async move {
-            let tree = self.tree(id, place).await?;
             let mut parts = Vec::with_capacity(tree.splices().len().min(MOST_SPLICES));
             for part in tree.splices() {
                 let too_many =
                     || Error::new(Kind::Corrupt, format!("tree {id}: too many entries called `.`"));
                 *budget = budget.checked_sub(1).ok_or_else(too_many)?;
-                parts.push(self.whole_tree(part, place, budget).await?);
+                let child = self.tree(part, place, |tree| tree).await?;
+                parts.push(self.completed(child, part, place, budget).await?);
             }
             if parts.is_empty() { Ok(tree) } else { tree.spliced(parts) }
         })
     }
 
-    /// One tree blob, parsed. Flaws of its entries are logged once each.
-    async fn tree(self: &Arc<Self>, id: &Id, place: &Arc<Place>) -> Result<Tree> {
+    /// One tree blob, parsed, and what `then` makes of it on the pool.
+    async fn tree<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: &Id,
+        place: &Arc<Place>,
+        then: impl FnOnce(Tree) -> T + Send + 'static,
+    ) -> Result<T> {
         let shared = self.loader.shared();
-        let size = self.loader.index().find(BlobKind::Tree, id).map_or(0, |place| place.size);
+        let size = self.loader.index().size(BlobKind::Tree, id).unwrap_or(0);
         let closed = |_| Error::new(Kind::Internal, "the loader was closed");
         let _alone = if size > HUGE { Some(shared.huge.acquire().await.map_err(closed)?) } else { None };
         let json = self.loader.unkept(BlobKind::Tree, id).await?;
         let (repository, told, id) = (Arc::clone(self), Arc::clone(place), *id);
-        let parse = move || {
-            Tree::parse(&json, &mut |flaw| {
-                let catalogue = &repository.catalogue;
-                if catalogue.damage.first((id, flaw.to_string())) {
-                    tracing::warn!("{}: {}: {flaw}", catalogue.name, told.path(None));
-                }
-            })
-        };
-        shared.pool.run(parse).await?.map_err(|error| error.context(format!("tree {id}")))
+        let parse = move || repository.parse(&json, &id, &told).map(then);
+        shared.pool.run(parse).await?
+    }
+
+    /// A tree from its JSON. Flaws of its entries are logged once each.
+    pub(super) fn parse(&self, json: &[u8], id: &Id, place: &Place) -> Result<Tree> {
+        let tree = Tree::parse(json, &mut |flaw| {
+            if self.catalogue.damage.first((*id, flaw.to_string())) {
+                tracing::warn!("{}: {}: {flaw}", self.catalogue.name, place.path(None));
+            }
+        });
+        tree.map_err(|error| error.context(format!("tree {id}")))
     }
 }
 
-async fn arrival(waiter: Waiter<Result<Arc<Parsed>>>, tree: Id) -> Result<Arc<Parsed>> {
-    let died = || Err(Error::new(Kind::Internal, format!("the fetch of tree {tree} died")));
-    waiter.await.unwrap_or_else(died)
+/// A tree as it was read.
+enum Read {
+    /// A directory.
+    Whole(Parsed),
+    /// A directory into which others belong.
+    Parts(Tree),
 }
 
 /// The repository as a source: opening a snapshot hands out shares of it.
@@ -178,8 +232,9 @@ impl Source for Opener {
                 format!("{name}: snapshot {snapshot} has no path {path}"),
             ));
         };
+        self.0.opens(&held, &recorded);
         let view = View::new(Arc::clone(&self.0), Arc::clone(snapshot), path, recorded);
-        Step::wait(resolve::open(view, held))
+        Step::begun(resolve::open(view, held))
     }
 
     fn health(&self) -> SourceHealth {

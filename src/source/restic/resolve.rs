@@ -17,7 +17,7 @@ use crate::tree::{Ancestor, Ancestors, Content, FileType, Meta, Node, Opened, Va
 pub(super) async fn open(view: Arc<View>, held: Arc<Held>) -> Result<Opened> {
     let path = RecordedPath::new(&view.path);
     let name = path.components.last().map(|name| Arc::from(*name)).unwrap_or_default();
-    let root = TreeDir { tree: held.tree, place: Place::root(Arc::clone(&view)) };
+    let root = TreeDir { tree: held.tree, place: Place::root(Arc::clone(&view)), above: None };
     for skip in 0..path.components.len() {
         let Some(found) = walk(&root, path.components.get(skip..).unwrap_or_default()).await? else {
             continue;
@@ -58,7 +58,7 @@ async fn walk(root: &TreeDir, names: &[&[u8]]) -> Result<Option<Found>> {
         let lost = || root.place.explain(Some(name), Error::new(Kind::Corrupt, NO_TREE));
         let tree = entry.subtree().ok_or_else(lost)?;
         ancestors.push(ancestor(&entry));
-        dir = TreeDir { tree, place: Arc::clone(&root.place) };
+        dir = TreeDir { tree, place: Arc::clone(&root.place), above: None };
     }
     Ok(None)
 }
@@ -72,14 +72,14 @@ fn ancestor(entry: &NodeRef<'_>) -> Ancestor {
 }
 
 /// A recorded path in its components.
-struct RecordedPath<'a> {
-    components: Vec<&'a [u8]>,
+pub(super) struct RecordedPath<'a> {
+    pub components: Vec<&'a [u8]>,
     is_absolute: bool,
 }
 
 impl<'a> RecordedPath<'a> {
     /// Splits at `/`, and of a path with a drive (`C:\Users\x`) at `\` too; the drive itself is a directory `C`.
-    fn new(path: &'a [u8]) -> Self {
+    pub(super) fn new(path: &'a [u8]) -> Self {
         let named = |component: &&[u8]| !component.is_empty() && *component != b".";
         match path {
             [drive, b':', rest @ ..]

@@ -1,6 +1,7 @@
 //! One path of one snapshot, as it is shown: where nodes lie in it, what identifies them, how errors are told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -29,6 +30,9 @@ pub(super) struct Place {
     depth: u16,
     /// Of the repository, the recorded path, and all names from there on.
     hash: u128,
+    /// Whether it was listed, and how many of its directories were.
+    listed: AtomicBool,
+    entered: AtomicU32,
 }
 
 impl View {
@@ -60,18 +64,51 @@ impl Place {
     /// The root of a view.
     pub(super) fn root(view: Arc<View>) -> Arc<Self> {
         let hash = hash(&[b"path", view.repository.id().as_bytes(), &view.path]);
-        Arc::new(Place { view, parent: None, name: Box::default(), depth: 0, hash })
+        Arc::new(Place::new(view, None, Box::default(), hash))
     }
 
     /// The directory `name` in this one.
     pub(super) fn join(self: &Arc<Self>, name: &[u8]) -> Arc<Self> {
-        Arc::new(Place {
-            view: Arc::clone(&self.view),
-            parent: Some(Arc::clone(self)),
-            name: name.into(),
-            depth: self.depth.saturating_add(1),
-            hash: self.hash_of(name),
-        })
+        Arc::new(Place::new(Arc::clone(&self.view), Some(Arc::clone(self)), name.into(), self.hash_of(name)))
+    }
+
+    fn new(view: Arc<View>, parent: Option<Arc<Place>>, name: Box<[u8]>, hash: u128) -> Self {
+        let depth = parent.as_ref().map_or(0, |parent| parent.depth.saturating_add(1));
+        Place { view, parent, name, depth, hash, listed: AtomicBool::new(false), entered: AtomicU32::new(0) }
+    }
+
+    /// The directory it is in, unless it is the root.
+    pub(super) fn parent(&self) -> Option<&Arc<Place>> {
+        self.parent.as_ref()
+    }
+
+    /// Its name; empty for the root.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Notes that it is listed. True the first time, when somebody seems to be walking: a directory beside this one was
+    /// listed before, or several around its parent.
+    pub(super) fn is_walked(&self) -> bool {
+        let Some(parent) = &self.parent else { return false };
+        if self.listed.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let before = parent.entered.fetch_add(1, Ordering::Relaxed);
+        let around = parent.parent.as_ref().map_or(0, |above| above.entered.load(Ordering::Relaxed));
+        before >= 1 || around >= 2
+    }
+
+    /// The names from the root to `name` in this directory.
+    pub(super) fn names(&self, name: &[u8]) -> Vec<Box<[u8]>> {
+        let mut names = vec![Box::from(name)];
+        let mut place = self;
+        while let Some(parent) = &place.parent {
+            names.push(place.name.clone());
+            place = parent;
+        }
+        names.reverse();
+        names
     }
 
     /// What a regular file called `name` with one link is identified by: its place, and everything recorded of it.

@@ -17,7 +17,7 @@ use crate::source::chunked::{BlobKind, Id, Place};
 const FETCH: Duration = Duration::from_secs(60);
 
 /// Blobs are handed to the pool in jobs of at least this many stored bytes.
-const JOB: u64 = 256 * 1024;
+pub(super) const JOB: u64 = 256 * 1024;
 
 /// Blobs that a place did not yield, and why.
 type Failures = Vec<(Place, Duty, Error)>;
@@ -142,7 +142,7 @@ impl Inner {
         failed
     }
 
-    fn decode_one(&self, id: &Id, place: &Place, offset: u64, stored: &Bytes) -> Result<Bytes> {
+    pub(super) fn decode_one(&self, id: &Id, place: &Place, offset: u64, stored: &Bytes) -> Result<Bytes> {
         let start = usize::try_from(u64::from(place.offset) - offset).unwrap_or(usize::MAX);
         let stored = stored.get(start..).and_then(|rest| rest.get(..place.length as usize));
         let stored =

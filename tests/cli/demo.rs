@@ -36,8 +36,14 @@ fn what_it_says_to_try_works_when_pasted() {
     assert_eq!(welcome, succeed(backupfs().arg("demo").arg(&dir)), "a second time");
     let commands = to_paste(&welcome);
     let [find, restore, compare, end] = commands.as_slice() else { panic!("{welcome}") };
-    let pasted =
-        |command: &str| Command::new("sh").args(["-c", command]).stderr(Stdio::inherit()).output().unwrap();
+    let pasted = |command: &str| {
+        Command::new("sh")
+            .args(["-c", command])
+            .env("BACKUPFS_CACHE_DIR", "none")
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap()
+    };
 
     let found = String::from_utf8(pasted(find).stdout).unwrap();
     assert_eq!(found.lines().count(), 4, "{found}");

@@ -104,7 +104,7 @@ fn inside_a_mount_no_repository_needs_to_be_named() {
         shown.lines().filter(|line| line.starts_with("  cp -a ")).map(|line| format!("{line}\n")).collect();
     let here = mountpoint.beside("restored");
     std::fs::create_dir(&here).unwrap();
-    succeed(Command::new("sh").args(["-ec", &script]).current_dir(&here));
+    succeed(Command::new("sh").args(["-ec", &script]).env("BACKUPFS_CACHE_DIR", "none").current_dir(&here));
     assert_eq!(std::fs::read(here.join("thesis.20260301_030000.tex")).unwrap().len(), 1029);
     succeed(crate::machine::backupfs().arg("umount").arg(mountpoint.path()));
 }

@@ -32,7 +32,9 @@ fn line(place: &str, tender: Arc<Tender>, blobs: u64) {
     let gathering = Gathering::new(tender.shelf());
     let files: Vec<u64> = (0..blobs.div_ceil(PER_FILE)).collect();
     for file in &files {
-        gathering.add(index_file(*file, blobs));
+        let mut filled = gathering.begin(file_id(*file));
+        fill(&mut filled, *file, blobs);
+        gathering.add(filled).unwrap();
     }
     let listed: HashSet<Id> = files.iter().map(|file| file_id(*file)).collect();
     tender.update(&listed, &gathering.finish());
@@ -65,8 +67,7 @@ fn file_id(number: u64) -> Id {
     Id(blob_id(1 << 63 | number))
 }
 
-fn index_file(number: u64, blobs: u64) -> IndexFile {
-    let mut file = IndexFile::new(file_id(number));
+fn fill(file: &mut IndexFile, number: u64, blobs: u64) {
     for blob in number * PER_FILE..blobs.min((number + 1) * PER_FILE) {
         let place = Place {
             pack: Id(pack_id(blob / PER_PACK)),
@@ -78,5 +79,4 @@ fn index_file(number: u64, blobs: u64) -> IndexFile {
         };
         file.push(BlobKind::Data, Id(blob_id(blob)), &place);
     }
-    file
 }

@@ -64,16 +64,16 @@ pub(super) fn open_first(mut candidates: Vec<Candidate>) -> Step<(Candidate, Ope
         match candidate.open() {
             Step::Ready(Ok(opened)) => return Step::ok((candidate, opened)),
             Step::Ready(Err(error)) => {
-                failed.get_or_insert(explain(error, &candidate));
+                failed.get_or_insert(explain(error));
             }
             Step::Wait(first) => {
                 return Step::wait(async move {
                     let mut waiting = (candidate, Step::Wait(first));
                     loop {
                         let (candidate, step) = waiting;
-                        match patient(step, left.len() > 0).await {
+                        match patient(&candidate, step, left.len() > 0).await {
                             Ok(opened) => return Ok((candidate, opened)),
-                            Err(error) => failed.get_or_insert(explain(error, &candidate)),
+                            Err(error) => failed.get_or_insert(explain(error)),
                         };
                         let Some(next) = left.next() else { return Err(first_of(failed)) };
                         let step = next.open();
@@ -86,18 +86,20 @@ pub(super) fn open_first(mut candidates: Vec<Candidate>) -> Step<(Candidate, Ope
     Step::err(first_of(failed))
 }
 
-async fn patient(step: Step<Opened>, others: bool) -> Result<Opened> {
+async fn patient(candidate: &Candidate, step: Step<Opened>, others: bool) -> Result<Opened> {
     if !others {
         return step.resolve().await;
     }
     let answer = tokio::time::timeout(PATIENCE, step.resolve()).await;
-    answer.unwrap_or_else(|_| Err(Error::new(Kind::TimedOut, "no answer yet, trying another copy")))
+    answer.unwrap_or_else(|_| {
+        let name = candidate.source.name();
+        Err(Error::new(Kind::TimedOut, format!("{name}: no answer yet, trying another copy")))
+    })
 }
 
-fn explain(error: Error, candidate: &Candidate) -> Error {
+fn explain(error: Error) -> Error {
     // The snapshot promises its paths: to lack one is damage, not an answer about the name that was looked up.
-    let error = if error.kind() == Kind::NotFound { error.with_kind(Kind::Corrupt) } else { error };
-    error.context(format!("{}: snapshot {}", candidate.source.name(), candidate.snapshot.id))
+    if error.kind() == Kind::NotFound { error.with_kind(Kind::Corrupt) } else { error }
 }
 
 fn first_of(failed: Option<Error>) -> Error {
@@ -293,6 +295,7 @@ mod tests {
         assert_eq!(error.kind(), Kind::Corrupt);
         let text = error.to_string();
         assert!(text.starts_with("h@+home+lab+pub/20260301_030000: r: snapshot aaaa"), "{text}");
+        assert_eq!(text.matches("snapshot").count(), 1, "{text}");
         assert!(bed.has("h@+home+lab+pub/20260302_030000") && bed.has(CURRENT));
         source.tree(&bad, 0, Err(Error::new(Kind::NotFound, "no /home in the tree")));
         assert_eq!(

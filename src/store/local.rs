@@ -1,7 +1,8 @@
 //! A store in a directory of this machine (or of a file server mounted on it).
 //!
 //! Every call is a few blocking system calls on a pool of its own, bounded per store: a hung file server holds up its
-//! own calls and nobody else's. Nothing is kept open between calls, so that the file system below can be unmounted.
+//! own calls and nobody else's. Nothing is kept open between calls, so that the file system below can be unmounted. Large
+//! ranges are read past the page cache.
 //!
 //! Symbolic links are followed, for objects and for directories alike: people move `data/` to another disk. What a link
 //! leads to is read as part of the repository and believed as little as the rest of it. Only regular files are objects;
@@ -21,6 +22,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
+use super::direct;
 use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::{ObjectInfo, ObjectStore, Pace};
 use crate::error::{Error, Kind, Result};
@@ -110,6 +112,10 @@ impl ObjectStore for Local {
         self.blocking(move |root| {
             let (file, size) = open(root, &key)?;
             check_range(&key, size, offset, length)?;
+            if let Some(bytes) = direct::read(&file, offset, length) {
+                count(length);
+                return Ok(bytes);
+            }
             read_exact(&file, &key, offset, length)
         })
     }
@@ -166,9 +172,13 @@ fn read_exact(file: &File, key: &str, offset: u64, length: u64) -> Result<Bytes>
         }
     }
     bytes.truncate(wanted);
+    count(length);
+    Ok(bytes.into())
+}
+
+fn count(length: u64) {
     metrics::STORE_READS.add(1);
     metrics::STORE_BYTES.add(length);
-    Ok(bytes.into())
 }
 
 /// Every object below `prefix`.

@@ -1,5 +1,6 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
+mod direct;
 mod key;
 mod local;
 mod memory;

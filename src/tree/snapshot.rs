@@ -117,8 +117,8 @@ pub trait Source: Send + Sync {
     /// Lists again. True when the list of snapshots changed. On failure the last complete list stays.
     fn refresh(&self) -> BoxFuture<'_, Result<bool>>;
 
-    /// The content of `paths[path]` of a snapshot. Errors: `NotFound` when the snapshot holds no such path, `Stale` when
-    /// the snapshot left the list.
+    /// The content of `paths[path]` of a snapshot. Errors, which say of which source and snapshot they are: `NotFound`
+    /// when the snapshot holds no such path, `Stale` when the snapshot left the list.
     fn open(&self, snapshot: &SnapshotId, path: usize) -> Step<Opened>;
 
     /// How it is doing. Never fetches.

@@ -137,8 +137,13 @@ async fn what_is_not_there_cannot_be_opened(source: &dyn Source) {
     let known = source.snapshots()[0].clone();
     let path = source.open(&known.id, known.paths.len()).resolve().await.err().unwrap();
     assert_eq!(path.kind(), Kind::NotFound);
-    let snapshot = source.open(&"00".repeat(32).into(), 0).resolve().await.err().unwrap();
+    let unknown = "00".repeat(32);
+    let snapshot = source.open(&unknown.as_str().into(), 0).resolve().await.err().unwrap();
     assert_eq!(snapshot.kind(), Kind::Stale);
+    for (error, id) in [(path, &*known.id), (snapshot, &unknown)] {
+        let named = format!("{}: snapshot {}", source.name(), &id[..8]);
+        assert!(error.to_string().contains(&named), "{error} does not say {named}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -251,6 +251,7 @@ impl Source for FakeSource {
     fn open(&self, snapshot: &SnapshotId, path: usize) -> Step<Opened> {
         self.opens.fetch_add(1, Ordering::SeqCst);
         let answer = self.answer(snapshot, path);
+        let answer = answer.map_err(|error| error.context(format!("{}: snapshot {snapshot}", self.name())));
         let mut stalled = self.stalled.subscribe();
         if !*stalled.borrow() {
             return Step::Ready(answer);

@@ -96,8 +96,6 @@ pub(super) enum Wanted {
 pub(super) struct Coming {
     id: Id,
     waiter: Waiter<Result<Bytes>>,
-    /// Whether nobody had asked for it before.
-    pub is_first: bool,
 }
 
 /// The duty to bring a blob. Dropped, it is as if nobody had asked.
@@ -185,7 +183,7 @@ impl Loader {
         let landing = match self.0.flights.board(*id) {
             Boarding::Join(waiter) => {
                 self.0.hurry(waiter.ticket());
-                return Wanted::Coming(Coming { id: *id, waiter, is_first: false });
+                return Wanted::Coming(Coming { id: *id, waiter });
             }
             Boarding::Lead(landing) => landing,
         };
@@ -193,7 +191,7 @@ impl Loader {
         if let Some(blob) = self.cached(id) {
             return Wanted::Here(blob);
         }
-        let coming = Coming { id: *id, waiter: landing.waiter(), is_first: true };
+        let coming = Coming { id: *id, waiter: landing.waiter() };
         match index.find(BlobKind::Data, id).filter(is_plausible) {
             Some(place) => fetch.push((place, landing)),
             None => {
@@ -224,11 +222,6 @@ impl Loader {
     pub(super) fn window(&self) -> Bounds {
         let Tuning { gap, window, .. } = self.0.tuning;
         Bounds { first: gap, largest: window.min(self.0.shared.window()) }
-    }
-
-    /// Whether there is much room for reading ahead.
-    pub fn may_read_ahead(&self) -> bool {
-        !self.0.shared.is_ahead()
     }
 
     /// Fetches those of `ids` that are neither here nor under way, in few large reads, with less urgency than what

@@ -25,25 +25,6 @@ impl ChunkReader {
         ChunkReader { loader, map, windows: Mutex::default() }
     }
 
-    /// Like [`Reader::read_at`]; also whether it is the first to want a blob that is not at hand.
-    pub fn read(&self, offset: u64, len: usize) -> (Step<Bytes>, bool) {
-        let end = offset.saturating_add(len as u64).min(self.map.size());
-        if offset >= end {
-            return (Step::ok(Bytes::new()), false);
-        }
-        let mut pieces = Vec::with_capacity(2);
-        let mut blobs: Vec<Id> = Vec::new();
-        for piece in self.map.cover(offset..end) {
-            blobs.extend(piece.blob);
-            pieces.push(piece);
-        }
-        let wanted = self.loader.want(&blobs);
-        let starved = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(_)));
-        self.follow(&(offset..end), starved);
-        let is_first = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(coming) if coming.is_first));
-        (self.answer(pieces, wanted), is_first)
-    }
-
     fn answer(&self, pieces: Vec<Piece>, wanted: Vec<Wanted>) -> Step<Bytes> {
         let here: Option<Vec<Bytes>> = wanted
             .iter()
@@ -112,7 +93,20 @@ impl Drop for ChunkReader {
 
 impl Reader for ChunkReader {
     fn read_at(&self, offset: u64, len: usize) -> Step<Bytes> {
-        self.read(offset, len).0
+        let end = offset.saturating_add(len as u64).min(self.map.size());
+        if offset >= end {
+            return Step::ok(Bytes::new());
+        }
+        let mut pieces = Vec::with_capacity(2);
+        let mut blobs: Vec<Id> = Vec::new();
+        for piece in self.map.cover(offset..end) {
+            blobs.extend(piece.blob);
+            pieces.push(piece);
+        }
+        let wanted = self.loader.want(&blobs);
+        let starved = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(_)));
+        self.follow(&(offset..end), starved);
+        self.answer(pieces, wanted)
     }
 
     fn next_data(&self, offset: u64) -> Step<Option<u64>> {

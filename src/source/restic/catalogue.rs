@@ -18,13 +18,14 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::format::crypto::MasterKey;
 use super::format::index::{self, IndexedBlob};
-use super::format::{blob, snapshot, unpacked};
+use super::format::unpacked::{self, Json};
+use super::format::{blob, snapshot};
 use super::layout::{FileKind, Layout, Listed};
 use super::snapshots::{Held, SnapshotList};
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{
-    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Shelf,
-    Standing, Tender,
+    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Standing,
+    Tender,
 };
 use crate::store::Pace;
 use crate::tree::{SourceHealth, Usage};
@@ -76,13 +77,13 @@ struct Turn {
 }
 
 impl Catalogue {
-    /// Lists and loads everything but what the index on `shelf` has.
+    /// Lists and loads everything but what `index` has.
     pub(super) async fn load(
         name: String,
         layout: Layout,
         key: MasterKey,
         shared: Arc<Shared>,
-        shelf: Option<Arc<Shelf>>,
+        index: Arc<Tender>,
     ) -> Result<Arc<Self>> {
         let catalogue = Catalogue {
             name,
@@ -91,7 +92,7 @@ impl Catalogue {
             shared,
             damage: Damage::default(),
             differences: Damage::default(),
-            index: Tender::new(shelf),
+            index,
             snapshots: ArcSwap::from_pointee(SnapshotList::new(HashMap::new())),
             state: Mutex::default(),
             unreported: AtomicBool::new(false),
@@ -154,7 +155,7 @@ impl Catalogue {
         let gather = {
             let gathering = Arc::clone(&gathering);
             move |key: &MasterKey, id: &Id, stored: &[u8]| {
-                read_index(key, id, stored).map(|file| gathering.add(file))
+                gathering.add(read_index(key, id, stored, gathering.begin(*id))?)
             }
         };
         let unseen = |file: &Listed| !held.contains_key(&file.id) && !turn.bad.contains(file);
@@ -303,16 +304,20 @@ trait Read<T>: Fn(&MasterKey, &Id, &[u8]) -> Result<T> + Clone + Send + 'static 
 
 impl<T, F: Fn(&MasterKey, &Id, &[u8]) -> Result<T> + Clone + Send + 'static> Read<T> for F {}
 
-fn read_index(key: &MasterKey, id: &Id, stored: &[u8]) -> Result<IndexFile> {
-    let mut file = IndexFile::new(*id);
-    let malformed = index::parse(&unpacked::open(key, id, stored)?, &mut |found| {
+/// Fills `file` with what index file `id` says.
+fn read_index(key: &MasterKey, id: &Id, stored: &[u8], mut file: IndexFile) -> Result<IndexFile> {
+    let mut each = |found: IndexedBlob| {
         let kind = if found.tree { BlobKind::Tree } else { BlobKind::Data };
         let compressed = found.plain_length > 0;
         let size = if compressed { found.plain_length } else { found.length.saturating_sub(32) };
         let standing = if found.deleted { Standing::Deleted } else { Standing::Live };
         let IndexedBlob { id, pack, offset, length, .. } = found;
         file.push(kind, id, &Place { pack, offset, length, size, compressed, standing });
-    })?;
+    };
+    let malformed = match unpacked::open_large(key, id, stored)? {
+        Json::Whole(json) => index::parse(&json, &mut each),
+        Json::Stream(json) => index::parse_stream(json, &mut each),
+    }?;
     file.malformed += malformed;
     Ok(file)
 }

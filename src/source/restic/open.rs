@@ -12,9 +12,8 @@ use super::format::crypto::MasterKey;
 use super::format::{keys, unpacked};
 use super::layout::{self, FileKind, Layout, Listed};
 use super::repository::Repository;
-use crate::cache::Folder;
 use crate::error::{Context, Error, Kind, Result};
-use crate::source::chunked::{Id, Shared, Shelf};
+use crate::source::chunked::{Id, Shared, Shelf, Tender};
 use crate::store::ObjectStore;
 use crate::tree::Source;
 
@@ -39,23 +38,24 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     tracing::debug!("{name}: opened with key {}", unlocked.id);
     let cold = read_config(&unlocked.key, &stored).context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
-    let shelf = shared.cache.as_ref().and_then(|cache| shelf(&name, cache, &cold.id, &shared));
-    let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared), shelf).await?;
+    let index = stored_index(name.clone(), cold.id.clone(), Arc::clone(&shared)).await?;
+    let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared), index).await?;
     Ok(Repository::source(cold.id, catalogue, shared))
 }
 
-/// Where the index of repository `id` is kept; nowhere when that place cannot be used.
-fn shelf(name: &str, cache: &Folder, id: &str, shared: &Shared) -> Option<Arc<Shelf>> {
-    // An id is as its writer likes; only one in the usual form becomes a name.
-    let opened =
-        id.parse::<Id>().and_then(|id| Shelf::open(cache, &id.to_string(), Arc::clone(&shared.pages)));
-    match opened {
-        Ok(shelf) => Some(Arc::new(shelf)),
-        Err(error) => {
-            tracing::warn!("{name}: the index stays in memory: {error}");
-            None
-        }
-    }
+/// What earlier mounts left of the index of repository `id`: nothing where there is no cache or it cannot be used.
+async fn stored_index(name: String, id: String, shared: Arc<Shared>) -> Result<Arc<Tender>> {
+    let open = move || {
+        let shelf = shared.cache.as_ref().and_then(|cache| {
+            // An id is as its writer likes; only one in the usual form becomes a name.
+            let shelf = id.parse::<Id>();
+            let shelf = shelf.and_then(|id| Shelf::open(cache, &id.to_string(), Arc::clone(&shared.pages)));
+            shelf.map_err(|error| tracing::warn!("{name}: the index stays in memory: {error}")).ok()
+        });
+        Tender::new(shelf.map(Arc::new))
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|e| Error::caused_by(Kind::Internal, "opening the index ended", e))
 }
 
 /// Every key file that can be read; when none can, why.

@@ -7,8 +7,9 @@ use crate::tree::FileType;
 /// A directory in memory, shared by all places that show it.
 pub(super) struct Parsed {
     tree: Tree,
-    /// By entry: what its blobs come to.
-    measures: Box<[Measure]>,
+    /// What the blobs of those files come to of which the recorded size does not tell it, in order: holes, sizes that
+    /// disagree.
+    odd: Vec<(usize, Measure)>,
 }
 
 /// What the blobs of a file come to.
@@ -18,30 +19,36 @@ pub(super) struct Measure {
     pub size: u64,
     /// 512-byte units that hold data.
     pub blocks: u64,
-    /// Whether the index knew all its blobs; if not, `size` is the recorded one.
-    pub complete: bool,
+}
+
+impl Measure {
+    /// Of a file without holes.
+    fn full(size: u64) -> Self {
+        Measure { size, blocks: size.div_ceil(512) }
+    }
 }
 
 impl Parsed {
     /// Measures the files of `tree`; `differs` hears of those whose blobs come to another size than was recorded.
     pub(super) fn new(tree: Tree, index: &BlobIndex, mut differs: impl FnMut(&NodeRef<'_>, u64)) -> Self {
-        let measure = |at| match tree.entry(at) {
-            Some(node) if node.kind() == FileType::File => {
-                let measure = measure(&node, index);
-                if measure.complete && measure.size != node.recorded_size() {
-                    differs(&node, measure.size);
-                }
-                measure
+        let odd = |at| {
+            let node = tree.entry(at).filter(|node| node.kind() == FileType::File && !node.is_damaged())?;
+            // Where the index does not know all blobs, the recorded size is shown.
+            let (size, blocks) = FileMap::measure(node.content(), index).ok()?;
+            if size != node.recorded_size() {
+                differs(&node, size);
             }
-            _ => Measure { size: 0, blocks: 0, complete: true },
+            let measure = Measure { size, blocks };
+            (measure != Measure::full(node.recorded_size())).then_some((at, measure))
         };
-        let measures = (0..tree.len()).map(measure).collect();
-        Parsed { tree, measures }
+        let mut odd: Vec<_> = (0..tree.len()).filter_map(odd).collect();
+        odd.shrink_to_fit();
+        Parsed { tree, odd }
     }
 
     /// Bytes it takes in memory.
     pub(super) fn weight(&self) -> u64 {
-        (self.tree.memory() + self.measures.len() * size_of::<Measure>()) as u64
+        (self.tree.memory() + self.odd.capacity() * size_of::<(usize, Measure)>()) as u64
     }
 
     /// How many entries there are, shown or not.
@@ -61,16 +68,70 @@ impl Parsed {
 
     /// What the blobs of file number `at` come to.
     pub(super) fn measure(&self, at: usize) -> Measure {
-        self.measures.get(at).copied().unwrap_or(Measure { size: 0, blocks: 0, complete: false })
+        let odd = self.odd.binary_search_by_key(&at, |(entry, _)| *entry).ok();
+        match odd.and_then(|odd| self.odd.get(odd)) {
+            Some((_, measure)) => *measure,
+            None => Measure::full(self.tree.entry(at).map_or(0, |node| node.recorded_size())),
+        }
     }
 }
 
-fn measure(node: &NodeRef<'_>, index: &BlobIndex) -> Measure {
-    match FileMap::measure(node.content(), index) {
-        Ok((size, blocks)) if !node.is_damaged() => Measure { size, blocks, complete: true },
-        _ => {
-            let size = node.recorded_size();
-            Measure { size, blocks: size.div_ceil(512), complete: false }
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::source::chunked::{BlobKind, Id, IndexFile, Place, Standing};
+
+    const PACK: Id = Id([9; 32]);
+
+    /// Blobs 1, 2, … of 1,000, 2,000, … bytes.
+    fn index(count: u8) -> BlobIndex {
+        let mut file = IndexFile::new(PACK);
+        for blob in 1..=count {
+            let size = u32::from(blob) * 1000;
+            let place = Place {
+                pack: PACK,
+                offset: 0,
+                length: size + 32,
+                size,
+                compressed: false,
+                standing: Standing::Live,
+            };
+            file.push(BlobKind::Data, Id([blob; 32]), &place);
         }
+        BlobIndex::default().updated(&HashSet::from([PACK]), &[file].into_iter().collect()).unwrap()
+    }
+
+    fn parsed(files: &[(u64, &[u8])]) -> (Parsed, Vec<u64>) {
+        let node = |(at, (size, blobs)): (usize, &(u64, &[u8]))| {
+            let content: Vec<_> = blobs.iter().map(|blob| Id([*blob; 32]).to_string()).collect();
+            json!({"name": format!("{at:06}"), "type": "file", "size": size, "content": content})
+        };
+        let nodes: Vec<_> = files.iter().enumerate().map(node).collect();
+        let tree = Tree::parse(json!({"nodes": nodes}).to_string().as_bytes(), &mut |_| ()).unwrap();
+        let mut differing = Vec::new();
+        let parsed = Parsed::new(tree, &index(3), |_, size| differing.push(size));
+        (parsed, differing)
+    }
+
+    #[test]
+    fn files_are_as_large_as_what_was_saved_of_them() {
+        let (parsed, differing) =
+            parsed(&[(1000, &[1]), (7, &[2]), (0, &[]), (3000, &[1, 2]), (123, &[9]), (5000, &[1])]);
+        let measures: Vec<_> = (0..7).map(|at| parsed.measure(at)).map(|m| (m.size, m.blocks)).collect();
+        assert_eq!(measures, [(1000, 2), (2000, 4), (0, 0), (3000, 6), (123, 1), (1000, 2), (0, 0)]);
+        assert_eq!(differing, [2000, 1000]);
+    }
+
+    #[test]
+    fn a_size_that_is_right_takes_no_memory() {
+        let right: Vec<(u64, &[u8])> = vec![(1000, &[1]); 1000];
+        let wrong: Vec<(u64, &[u8])> = vec![(999, &[1]); 1000];
+        let (right, wrong) = (parsed(&right).0.weight(), parsed(&wrong).0.weight());
+        assert!(wrong >= right + 24 * 1000, "{right} and {wrong} bytes");
+        assert!(right < 110 * 1000, "{right} bytes");
     }
 }

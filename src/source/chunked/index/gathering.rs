@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Shelf;
 use super::file::IndexFile;
 use super::segment::{Gathered, Segment};
+use crate::error::Result;
+use crate::source::chunked::Id;
 
 /// So many rows are gathered in memory (12 MiB) before they go to disk, where there is one.
-const RUN: usize = 1 << 18;
+pub(super) const RUN: usize = 1 << 18;
 
 /// Segments that are not yet in any stack.
 #[derive(Default)]
@@ -32,15 +34,29 @@ impl Gathering {
         Gathering { shelf, state: Mutex::default() }
     }
 
-    /// Adds a file. Sorts and writes on the caller's thread when enough is gathered.
-    pub fn add(&self, file: IndexFile) {
-        let mut state = self.lock();
-        state.open.add(file);
-        let Some(shelf) = self.shelf.as_ref().filter(|_| state.open.len() >= RUN) else { return };
-        let run = std::mem::take(&mut state.open);
-        drop(state);
-        let run = shelf.aside(run.sorted());
-        self.lock().full.push(run);
+    /// An empty list of the blobs of index file `id`, to be filled and then added.
+    pub fn begin(&self, id: Id) -> IndexFile {
+        IndexFile::with_shelf(id, self.shelf.clone())
+    }
+
+    /// Adds a file. Sorts and writes on the caller's thread when enough is gathered. Errors: what went aside of the file
+    /// cannot be read.
+    pub fn add(&self, file: IndexFile) -> Result<()> {
+        let full = match file.joined()? {
+            Ok(segment) => segment,
+            Err(small) => {
+                let mut state = self.lock();
+                state.open.add(small);
+                let Some(shelf) = self.shelf.as_ref().filter(|_| state.open.len() >= RUN) else {
+                    return Ok(());
+                };
+                let run = std::mem::take(&mut state.open);
+                drop(state);
+                shelf.aside(run.sorted())
+            }
+        };
+        self.lock().full.push(full);
+        Ok(())
     }
 
     /// What was added since this was asked.
@@ -61,7 +77,7 @@ impl Gathering {
 impl FromIterator<IndexFile> for NewSegments {
     fn from_iter<I: IntoIterator<Item = IndexFile>>(files: I) -> Self {
         let gathering = Gathering::default();
-        files.into_iter().for_each(|file| gathering.add(file));
+        files.into_iter().for_each(|file| gathering.add(file).unwrap());
         gathering.finish()
     }
 }

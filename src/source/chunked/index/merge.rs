@@ -102,7 +102,14 @@ fn renumber(inputs: &[Input<'_>]) -> Result<(Vec<Covered>, Numbering)> {
                 continue;
             }
             numbers.push(Some(next));
-            files.push(Covered { first_pack: next, blobs: 0, bytes: 0, ..*file });
+            match files.last_mut().filter(|last: &&mut Covered| last.id == file.id) {
+                // Parts of one file.
+                Some(last) => {
+                    last.whole &= file.whole;
+                    last.malformed += file.malformed;
+                }
+                None => files.push(Covered { first_pack: next, blobs: 0, bytes: 0, ..*file }),
+            }
             let packs = segment.packs_of(at);
             next = next.saturating_add(packs.end.saturating_sub(packs.start));
         }

@@ -37,7 +37,8 @@ impl Pages {
         self.files.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What `read` makes of a page, which `load` brings when it is not here.
+    /// What `read` makes of a page, which `load` brings when it is not here. `read` must not ask for another page, whose
+    /// slot may be the same.
     pub(super) fn with<T>(
         &self,
         key: Key,

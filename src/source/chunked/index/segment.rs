@@ -165,7 +165,7 @@ impl Gathered {
 
     /// Adds a file. Rows beyond what a segment can number are counted as malformed.
     pub(super) fn add(&mut self, file: IndexFile) {
-        let IndexFile { id, packs, rows, mut malformed } = file;
+        let IndexFile { id, packs, rows, mut malformed, .. } = file;
         let first_pack = u32::try_from(self.packs.len()).unwrap_or(MOST_PACKS);
         let room = MOST_PACKS.saturating_sub(first_pack);
         self.packs.extend_from_slice(packs.get(..packs.len().min(room as usize)).unwrap_or_default());

@@ -62,17 +62,19 @@ impl Shelf {
     /// Moves rows from memory to a file that has no name: it is gone with this process. Stays in memory where that fails.
     pub(super) fn aside(&self, segment: Segment) -> Segment {
         let shown = vec![Shown::Current; segment.files.len()];
-        let moved = || {
-            let name = unique(UNFINISHED);
-            let file = self.directory.create(&name)?;
-            self.directory.remove(&name)?;
-            write(&[(&segment, &shown)], &file)?;
-            table::open(file, None, &self.pages)
-        };
-        moved().unwrap_or_else(|error| {
+        self.merged_aside(&[(&segment, &shown)]).unwrap_or_else(|error| {
             tracing::warn!("index cache: {error}; the index stays in memory");
             segment
         })
+    }
+
+    /// Merges `inputs` into a file that has no name.
+    pub(super) fn merged_aside(&self, inputs: &[Input<'_>]) -> Result<Segment> {
+        let name = unique(UNFINISHED);
+        let file = self.directory.create(&name)?;
+        self.directory.remove(&name)?;
+        write(inputs, &file)?;
+        table::open(file, None, &self.pages)
     }
 
     /// The lock that who changes the shelf must hold; `None` while another holds it.

@@ -90,18 +90,22 @@ impl Table {
     /// Calls `each` for the rows of one blob until it breaks.
     pub(super) fn visit(&self, kind: BlobKind, id: &Id, each: &mut dyn FnMut(Row) -> ControlFlow<()>) {
         let mut next = Some(self.page_of(id));
+        // Taken out of the page first: `each` may look at other pages, and one of them may belong into the same slot.
+        let mut wanted: Vec<Row> = Vec::new();
         while let Some(at) = next {
-            let found = self.page(1 + at as u64, |page| {
+            let goes_on = self.page(1 + at as u64, |page| {
                 let rows = self.rows_on(at, page);
-                let first = rows.partition_point(|row| id_at(row) < *id);
-                let same = rows.get(first..).unwrap_or_default().iter().take_while(|row| id_at(*row) == *id);
-                let rows_left = first + same.clone().count() < rows.len();
-                let mut wanted = same.map(Row::decode).filter(|row| row.kind() == kind);
-                wanted.try_for_each(&mut *each).is_continue() && !rows_left
+                let first = rows.partition_point(|row| is_below(row, id));
+                let rest = rows.get(first..).unwrap_or_default();
+                let same = rest.iter().take_while(|row| id_at(*row) == *id).map(Row::decode);
+                let before = wanted.len();
+                wanted.extend(same);
+                rest.len() == wanted.len() - before
             });
             let more = self.firsts.get(at + 1).is_some_and(|first| *first <= id.prefix());
-            next = (found == Some(true) && more).then_some(at + 1);
+            next = (goes_on == Some(true) && more).then_some(at + 1);
         }
+        let _ = wanted.into_iter().filter(|row| row.kind() == kind).try_for_each(each);
     }
 
     /// The row page on which the rows of a blob begin, if there are any.
@@ -111,7 +115,7 @@ impl Table {
         let from = search::first(self.firsts.len(), prefix, first, |at| first(at) < prefix);
         // Pages that begin like this id: hardly ever more than one, unless somebody made the ids.
         let same = self.firsts.get(from..).unwrap_or_default().partition_point(|first| *first == prefix);
-        let begins_below = |at: usize| self.page(1 + at as u64, |page| id_at(page) < *id).unwrap_or(false);
+        let begins_below = |at: usize| self.page(1 + at as u64, |page| is_below(page, id)).unwrap_or(false);
         search::halve(from, from + same, begins_below).saturating_sub(1)
     }
 
@@ -160,6 +164,12 @@ impl Table {
             tracing::warn!("index cache, segment {name}: {error}; its index files will be read again");
         }
     }
+}
+
+/// Whether the id that `bytes` begin with is below `id`. Their beginnings decide nearly always.
+fn is_below(bytes: &[u8], id: &Id) -> bool {
+    let beginning = bytes.first_chunk().copied().map_or(0, u64::from_be_bytes);
+    beginning < id.prefix() || beginning == id.prefix() && id_at(bytes) < *id
 }
 
 /// The rows of a table in order.

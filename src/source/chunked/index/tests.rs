@@ -242,7 +242,7 @@ fn what_is_too_much_for_memory_goes_aside() {
     let gathering = Gathering::new(tender.shelf());
     let files: Vec<u32> = (0..30).collect();
     for n in &files {
-        gathering.add(many(*n, n * 20_000, 20_000));
+        gathering.add(many(*n, n * 20_000, 20_000)).unwrap();
     }
     let new = gathering.finish();
     assert_eq!(new.0.len(), 3, "two runs and a rest");
@@ -258,6 +258,38 @@ fn what_is_too_much_for_memory_goes_aside() {
     tender.tend_now();
     check(&tender.index());
     assert!(fs::metadata(cache.only_segment()).unwrap().len() < 600_000 * 50);
+}
+
+#[test]
+fn a_huge_index_file_goes_aside_while_it_is_read_and_counts_once_it_is_whole() {
+    let cache = Cache::new();
+    let tender = cache.tender();
+    let gathering = Gathering::new(tender.shelf());
+    let fill = |file: &mut IndexFile| {
+        for n in 0..600_000 {
+            file.push(DATA, id(n), &place(1_000_000 + n / 100, n % 100));
+        }
+        file.malformed += 5;
+    };
+    let (mut good, mut bad) = (gathering.begin(id(1)), gathering.begin(id(2)));
+    fill(&mut good);
+    fill(&mut bad);
+    assert!(good.rows.len() < 100_000, "{}", good.rows.len());
+    drop(bad);
+    gathering.add(good).unwrap();
+    gathering.add(file(3, &[(TREE, 7, place(1, 1))])).unwrap();
+    tender.update(&listed(&[1, 2, 3]), &gathering.finish());
+    let check = |index: &BlobIndex| {
+        assert_eq!(index.files(), listed(&[1, 3]));
+        assert_eq!(index.usage().0, 600_000);
+        assert_eq!(index.malformed().collect::<Vec<_>>(), [(id(1), 5)]);
+        for n in (0..600_000).step_by(101) {
+            assert_eq!(index.places(DATA, &id(n)), [place(1_000_000 + n / 100, n % 100)], "{n}");
+        }
+    };
+    check(&tender.index());
+    tender.tend_now();
+    check(&tender.index());
 }
 
 #[test]
@@ -452,6 +484,29 @@ fn threads_that_tend_and_update_at_once_lose_nothing() {
     assert!((0..16 * 300).all(|n| last.index().places(DATA, &id(n)).len() == 1));
 }
 
+/// Changes bytes of a segment, then makes all checksums right.
+fn forge(bytes: &mut [u8], noise: &[(usize, u8)], shared_beginnings: bool) {
+    use super::layout::{BODY, Header, checksum};
+    use xxhash_rust::xxh3::xxh3_64;
+    let header = Header::decode(bytes[..PAGE].try_into().unwrap()).unwrap();
+    let tables = usize::try_from(header.tables_at().unwrap()).unwrap();
+    for (at, byte) in noise {
+        let at = PAGE + at % (bytes.len() - PAGE);
+        bytes[at] = *byte;
+    }
+    if shared_beginnings {
+        // The table of pages says that all begin alike: a search has to look at the pages themselves.
+        let firsts = usize::try_from(header.row_pages() * 8).unwrap();
+        bytes[tables..tables + firsts].fill(0x77);
+    }
+    for (number, page) in bytes[..tables].chunks_mut(PAGE).enumerate().skip(1) {
+        let right = checksum(header.salt, number as u64, &page[..BODY]);
+        page[BODY..].copy_from_slice(&right.to_le_bytes());
+    }
+    let header = Header { checksum: xxh3_64(&bytes[tables..]), ..header };
+    bytes[..PAGE].copy_from_slice(&header.encode());
+}
+
 /// What happens to an index.
 #[derive(Clone, Debug)]
 enum Event {
@@ -596,6 +651,27 @@ proptest! {
             check(&disk.index(), &model(&contents, listed, seen))?;
             check(&memory.index(), &model(&contents, listed, ever))?;
         }
+    }
+
+    #[test]
+    fn what_passes_the_checksums_and_is_nonsense_breaks_nothing(
+        noise in prop::collection::vec((0usize..40_000, any::<u8>()), 1..40), shared_beginnings: bool,
+    ) {
+        let cache = Cache::new();
+        let tender = cache.tender();
+        tender.update(&listed(&[1, 2]), &new(vec![many(1, 0, 300), many(2, 300, 300)]));
+        tender.tend_now();
+        change(&cache.only_segment(), |bytes| forge(bytes, &noise, shared_beginnings));
+        let later = cache.tender();
+        later.update(&listed(&[1, 2]), &new(vec![]));
+        for n in 0..600 {
+            for kind in [DATA, TREE] {
+                let places = later.index().places(kind, &id(n));
+                prop_assert!(later.index().find(kind, &id(n)).is_none() || !places.is_empty());
+            }
+        }
+        later.merge_all();
+        later.merge_all();
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! streamed.
 
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{Cursor, Read};
 
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe;
@@ -56,6 +56,41 @@ pub fn at_most(frame: &[u8], limit: usize) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
     decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(corrupt)?;
     if plain.len() > limit { Err(too_long()) } else { Ok(plain) }
+}
+
+/// How many bytes `frame` says that it holds, if it says so.
+pub fn length(frame: &[u8]) -> Option<u64> {
+    zstd_safe::get_frame_content_size(frame).ok().flatten()
+}
+
+/// What a frame holds, decompressed while it is read. Reading fails beyond a limit.
+pub struct Stream {
+    decoder: zstd::stream::read::Decoder<'static, Cursor<Vec<u8>>>,
+    limit: usize,
+    read: usize,
+}
+
+impl Stream {
+    /// The content of the frame that begins at `offset` of `bytes`, at most `limit` bytes of it.
+    pub fn new(bytes: Vec<u8>, offset: u64, limit: usize) -> Result<Self> {
+        let mut frame = Cursor::new(bytes);
+        frame.set_position(offset);
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(frame).map_err(corrupt)?;
+        decoder.window_log_max(WINDOW_LOG).map_err(corrupt)?;
+        Ok(Stream { decoder, limit, read: 0 })
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.decoder.read(buffer)?;
+        self.read += read;
+        if self.read > self.limit {
+            let says = format!("more than {} bytes after decompression", self.limit);
+            return Err(std::io::Error::other(says));
+        }
+        Ok(read)
+    }
 }
 
 fn corrupt(error: std::io::Error) -> Error {

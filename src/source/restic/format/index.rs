@@ -1,9 +1,10 @@
 //! Index files: which blob lies where in which pack.
 //!
-//! Parsed in one pass that hands out each blob as it is read: an index of hundreds of megabytes costs no more memory
-//! than its own text. A malformed entry costs that entry, malformed JSON costs the file.
+//! Parsed in one pass that hands out each blob as it is read; a huge one is decompressed in the same pass. A malformed
+//! entry costs that entry, malformed JSON costs the file.
 
 use std::fmt;
+use std::io::{BufRead, BufReader, Read};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -42,10 +43,26 @@ pub struct IndexedBlob {
 /// Errors: `Unsupported` for the format of restic 0.1.0, `Corrupt` for anything else that is no index. What `each` was
 /// given before an error is to be thrown away.
 pub fn parse(json: &[u8], each: &mut dyn FnMut(IndexedBlob)) -> Result<u64, Error> {
-    let mut entries = Entries { each, skipped: 0, sections: 0 };
-    let mut input = serde_json::Deserializer::from_slice(json);
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first != Some(&b'[') {
+    parse_from(serde_json::Deserializer::from_slice(json), first == Some(&b'['), each)
+}
+
+/// Like [`parse`], for a file that is too large to be in memory. Slower. What fails to be read is `Corrupt` too.
+pub fn parse_stream(json: impl Read, each: &mut dyn FnMut(IndexedBlob)) -> Result<u64, Error> {
+    let mut json = BufReader::with_capacity(1 << 16, json);
+    // Only a file that begins with the bracket itself is taken for an old one; nobody wrote one so large.
+    let first = json.fill_buf().map_err(|e| Error::caused_by(Kind::Corrupt, "malformed index", e))?.first();
+    let is_list = first == Some(&b'[');
+    parse_from(serde_json::Deserializer::from_reader(json), is_list, each)
+}
+
+fn parse_from<'de, R: serde_json::de::Read<'de>>(
+    mut input: serde_json::Deserializer<R>,
+    is_list: bool,
+    each: &mut dyn FnMut(IndexedBlob),
+) -> Result<u64, Error> {
+    let mut entries = Entries { each, skipped: 0, sections: 0 };
+    if !is_list {
         let parsed = input.deserialize_map(FileVisitor(&mut entries)).and_then(|()| input.end());
         parsed.map_err(|e| Error::caused_by(Kind::Corrupt, "malformed index", e))?;
     }
@@ -387,7 +404,11 @@ mod tests {
 
     fn read(json: &Value) -> (Vec<IndexedBlob>, u64) {
         let mut blobs = Vec::new();
-        let skipped = parse(json.to_string().as_bytes(), &mut |blob| blobs.push(blob)).unwrap();
+        let text = json.to_string();
+        let skipped = parse(text.as_bytes(), &mut |blob| blobs.push(blob)).unwrap();
+        let mut streamed = Vec::new();
+        assert_eq!(parse_stream(text.as_bytes(), &mut |blob| streamed.push(blob)).unwrap(), skipped);
+        assert_eq!(streamed, blobs);
         (blobs, skipped)
     }
 
@@ -501,6 +522,11 @@ mod tests {
         }
         for junk in ["", "null", "5", "{]", &format!("{good}x")] {
             assert_eq!(parse(junk.as_bytes(), &mut |_| ()).unwrap_err().kind(), Kind::Corrupt, "{junk}");
+            assert_eq!(
+                parse_stream(junk.as_bytes(), &mut |_| ()).unwrap_err().kind(),
+                Kind::Corrupt,
+                "{junk}"
+            );
         }
     }
 
@@ -509,6 +535,8 @@ mod tests {
         for old in [json!([{"id": hex(1), "blobs": [entry(2)]}]), json!([]), json!({"blobs": []}), json!({})]
         {
             let error = parse(old.to_string().as_bytes(), &mut |_| ()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported, "{old}");
+            let error = parse_stream(old.to_string().as_bytes(), &mut |_| ()).unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported, "{old}");
             assert!(error.to_string().contains("restic repair index"), "{error}");
         }

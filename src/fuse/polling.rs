@@ -2,11 +2,12 @@
 //!
 //! A thread that sleeps until the next request costs a wake-up per round trip, which is most of a short request. While
 //! requests come fast and are answered at once, the door gets `O_NONBLOCK`, and the kernel thread, which tries again at
-//! `EAGAIN`, spins instead of sleeping. After a moment of silence, or when answers have to be waited for and so the
-//! processors have better to do, it sleeps again: an idle mount uses no processor.
+//! `EAGAIN`, spins instead of sleeping. After a moment of silence, when answers have to be waited for, or when others
+//! want the processor that it spins on, it sleeps again: an idle mount uses no processor, and where all processors are
+//! busy a wake-up is cheap while spinning holds up those who ask.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -22,6 +23,11 @@ const FAST: Duration = Duration::from_millis(1);
 /// So long nobody may ask before the thread sleeps again.
 const SILENCE: Duration = Duration::from_millis(1);
 
+/// The kernel thread may wait for a processor this share of the time while it spins; then it rests from spinning for so
+/// long.
+const WAITING: u32 = 10;
+const REST: Duration = Duration::from_millis(10);
+
 /// How fast requests come. Cheap enough to be told of every one of them.
 pub(super) struct Pace {
     /// Requests answered at once.
@@ -32,6 +38,8 @@ pub(super) struct Pace {
     portion: AtomicU64,
     begun: Instant,
     spinning: AtomicBool,
+    /// The kernel thread.
+    thread: AtomicI32,
     ends: AtomicBool,
     governor: OnceLock<Thread>,
 }
@@ -45,12 +53,13 @@ impl Pace {
             portion: AtomicU64::new(0),
             begun: Instant::now(),
             spinning: AtomicBool::new(false),
+            thread: AtomicI32::new(0),
             ends: AtomicBool::new(false),
             governor: OnceLock::new(),
         })
     }
 
-    /// A request was answered at once.
+    /// A request was answered at once. Called on the kernel thread.
     pub fn inline(&self) {
         let count = self.inline.fetch_add(1, Ordering::Relaxed);
         if count.is_multiple_of(PORTION)
@@ -58,6 +67,7 @@ impl Pace {
             && !self.spinning.swap(true, Ordering::Relaxed)
             && let Some(governor) = self.governor.get()
         {
+            self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
             governor.unpark();
         }
     }
@@ -114,25 +124,48 @@ fn watch(door: &OwnedFd, pace: &Pace) {
     while !pace.ends.load(Ordering::Relaxed) {
         if pace.spinning.load(Ordering::Relaxed) {
             poll(door, true);
-            until_silent(pace);
+            let why = until_sleep_is_better(pace);
             poll(door, false);
+            if why == Why::Contended {
+                std::thread::sleep(REST);
+            }
             pace.spinning.store(false, Ordering::Relaxed);
         }
         std::thread::park();
     }
 }
 
-/// Returns when nobody asked for a while, or most answers had to be waited for.
-fn until_silent(pace: &Pace) {
+#[derive(PartialEq, Eq)]
+enum Why {
+    Silent,
+    Contended,
+}
+
+/// Returns when nobody asked for a while, most answers had to be waited for, or others want the processor.
+fn until_sleep_is_better(pace: &Pace) -> Why {
+    let delays = format!("/proc/self/task/{}/schedstat", pace.thread.load(Ordering::Relaxed));
     let mut seen = pace.inline.load(Ordering::Relaxed);
+    let (mut waited, mut begun) = (waited(&delays), Instant::now());
     while !pace.ends.load(Ordering::Relaxed) {
         std::thread::sleep(SILENCE);
         let now = pace.inline.load(Ordering::Relaxed);
         if now - seen < pace.waits.load(Ordering::Relaxed).max(1) {
-            return;
+            return Why::Silent;
         }
-        seen = now;
+        let waits = self::waited(&delays);
+        if waits.saturating_sub(waited) * WAITING > begun.elapsed() {
+            return Why::Contended;
+        }
+        (seen, waited, begun) = (now, waits, Instant::now());
     }
+    Why::Silent
+}
+
+/// How long a thread has waited for a processor, by its `schedstat`: nothing where the kernel does not tell.
+fn waited(schedstat: &str) -> Duration {
+    let stat = std::fs::read_to_string(schedstat).unwrap_or_default();
+    let delay = stat.split_whitespace().nth(1).and_then(|delay| delay.parse().ok());
+    Duration::from_nanos(delay.unwrap_or_default())
 }
 
 fn poll(door: impl AsFd, on: bool) {
@@ -190,6 +223,15 @@ mod tests {
         });
         drop(governor);
         assert!(!polls(&door), "it sleeps when nobody governs it");
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_processor_is_told_of_in_schedstat() {
+        assert_eq!(waited("/nowhere"), Duration::ZERO);
+        let dir = tempfile::tempdir().unwrap();
+        let stat = dir.path().join("schedstat");
+        std::fs::write(&stat, "1200 34000000 7\n").unwrap();
+        assert_eq!(waited(stat.to_str().unwrap()), Duration::from_millis(34));
     }
 
     #[test]

@@ -2,12 +2,29 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, Script, Want, play};
+use crate::scene::{Scene, Script, Want, open, play, walked};
 use crate::writer::{Blob, Repository, Stored, node};
 
 #[tokio::test]
 async fn sizes() {
     play(SCENES).await;
+}
+
+/// So large when it is decompressed that it is parsed as a stream.
+#[tokio::test]
+async fn an_index_file_of_next_to_nothing_but_spaces_is_read() {
+    let mut repository = Repository::new(2);
+    let blob = repository.data(CONTENT);
+    let tree = repository.tree(&[node::file("file", &[&blob])]);
+    repository.snapshot("/spaces", &tree);
+    let (_, pack) = repository.close();
+    let json = format!(r#"{{"packs":{}[{pack}]}}"#, " ".repeat(40 << 20));
+    let plain = [&[2], &crate::writer::frame::plain(json.as_bytes())[..]].concat();
+    repository.unpacked("index", &plain);
+    let source = open(repository.into_store()).await.unwrap();
+    let usage = source.health().usage;
+    assert_eq!((usage.objects, usage.bytes), (1, CONTENT.len() as u64));
+    assert!(walked(&*source, "/spaces").await.contains_key(&b"file"[..]));
 }
 
 pub const SCENES: &[fn(&mut Repository) -> Script] =

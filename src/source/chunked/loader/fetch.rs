@@ -132,14 +132,23 @@ impl Inner {
 
     /// Decodes and lands `blobs` of a read that began at `offset`; returns those that failed.
     fn decode(&self, offset: u64, blobs: Vec<(Place, Duty)>, stored: &Bytes) -> Failures {
-        let mut failed = Vec::new();
+        let (mut done, mut failed) = (Vec::with_capacity(blobs.len()), Vec::new());
         for (place, duty) in blobs {
+            // Small ones land together: who reads them one after the other is woken once and not for each.
+            if u64::from(place.size) > JOB {
+                self.keep_all(&mut done);
+            }
             match self.decode_one(duty.key(), &place, offset, stored) {
-                Ok(blob) => self.keep(duty, blob),
+                Ok(blob) => done.push((duty, blob)),
                 Err(error) => failed.push((place, duty, error)),
             }
         }
+        self.keep_all(&mut done);
         failed
+    }
+
+    fn keep_all(&self, done: &mut Vec<(Duty, Bytes)>) {
+        done.drain(..).for_each(|(duty, blob)| self.keep(duty, blob));
     }
 
     pub(super) fn decode_one(&self, id: &Id, place: &Place, offset: u64, stored: &Bytes) -> Result<Bytes> {

@@ -1,10 +1,13 @@
-//! Adaptive polling of the kernel's door.
+//! Keeping the kernel thread awake while requests come fast.
 //!
-//! A thread that sleeps until the next request costs a wake-up per round trip, which is most of a short request. While
-//! requests come fast and are answered at once, the door gets `O_NONBLOCK`, and the kernel thread, which tries again at
-//! `EAGAIN`, spins instead of sleeping. After a moment of silence, when answers have to be waited for, or when others
-//! want the processor that it spins on, it sleeps again: an idle mount uses no processor, and where all processors are
-//! busy a wake-up is cheap while spinning holds up those who ask.
+//! Rousing a processor from idle is most of a short round trip, on a virtual machine above all. While requests come
+//! fast and are answered at once, it is kept from idling; after a moment of silence, or when answers have to be waited
+//! for, everything sleeps again: an idle mount uses no processor. There are two ways:
+//!
+//! * With three processors or more the kernel's door gets `O_NONBLOCK`, and the kernel thread, which tries again at
+//!   `EAGAIN`, spins instead of sleeping, unless others want the processor that it spins on.
+//! * With two, one would be taken from those who decode. Instead a thread of the lowest priority keeps the second busy,
+//!   so that the kernel wakes our thread where the one who asks has just gone to sleep. It gives way to any other work.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -16,17 +19,20 @@ use rustix::fs::OFlags;
 
 use crate::error::{Error, Kind, Result};
 
-/// Requests are looked at in portions; one that came within [`FAST`] is worth spinning for.
+/// Requests are looked at in portions; one that came within [`FAST`] is worth staying awake for.
 const PORTION: u64 = 16;
 const FAST: Duration = Duration::from_millis(1);
 
-/// So long nobody may ask before the thread sleeps again.
+/// So long nobody may ask before everything sleeps again.
 const SILENCE: Duration = Duration::from_millis(1);
 
-/// The kernel thread may wait for a processor this share of the time while it spins; then it rests from spinning for so
-/// long.
+/// While it spins the kernel thread may wait for a processor one part in so many of the time; else it rests from
+/// spinning for so long.
 const WAITING: u32 = 10;
 const REST: Duration = Duration::from_millis(10);
+
+/// The lowest priority.
+const NICE: i32 = 19;
 
 /// How fast requests come. Cheap enough to be told of every one of them.
 pub(super) struct Pace {
@@ -37,7 +43,7 @@ pub(super) struct Pace {
     /// When the last portion was full, in nanoseconds after `begun`.
     portion: AtomicU64,
     begun: Instant,
-    spinning: AtomicBool,
+    awake: AtomicBool,
     /// The kernel thread.
     thread: AtomicI32,
     ends: AtomicBool,
@@ -52,7 +58,7 @@ impl Pace {
             waits: AtomicU64::new(0),
             portion: AtomicU64::new(0),
             begun: Instant::now(),
-            spinning: AtomicBool::new(false),
+            awake: AtomicBool::new(false),
             thread: AtomicI32::new(0),
             ends: AtomicBool::new(false),
             governor: OnceLock::new(),
@@ -64,7 +70,7 @@ impl Pace {
         let count = self.inline.fetch_add(1, Ordering::Relaxed);
         if count.is_multiple_of(PORTION)
             && self.portion_is_fast(self.begun.elapsed())
-            && !self.spinning.swap(true, Ordering::Relaxed)
+            && !self.awake.swap(true, Ordering::Relaxed)
             && let Some(governor) = self.governor.get()
         {
             self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
@@ -86,24 +92,41 @@ impl Pace {
     }
 }
 
-/// Makes the kernel thread spin and sleep. Dropped, it leaves it asleep.
+/// How to stay awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Spin,
+    Occupy,
+}
+
+/// The way on a machine of so many processors. With one, whoever stays awake keeps from work who is to ask.
+fn way(processors: usize) -> Option<Way> {
+    match processors {
+        ..2 => None,
+        2 => Some(Way::Occupy),
+        3.. => Some(Way::Spin),
+    }
+}
+
+/// Keeps awake and lets sleep. Dropped, it lets sleep.
 pub(super) struct Governor {
     pace: Arc<Pace>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Governor {
-    /// Governs `door`, a duplicate of the descriptor that the one kernel thread reads. On a single processor the
-    /// spinning would keep from work whoever is to ask.
+    /// Governs `door`, a duplicate of the descriptor that the one kernel thread reads.
     pub fn start(door: OwnedFd, pace: Arc<Pace>) -> Result<Self> {
-        let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-        if !several {
-            return Ok(Governor { pace, thread: None });
-        }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Governor::with(door, pace, way(processors))
+    }
+
+    fn with(door: OwnedFd, pace: Arc<Pace>, way: Option<Way>) -> Result<Self> {
+        let Some(way) = way else { return Ok(Governor { pace, thread: None }) };
         let watched = pace.clone();
         let thread = std::thread::Builder::new()
             .name("governor".into())
-            .spawn(move || watch(&door, &watched))
+            .spawn(move || watch(&door, &watched, way))
             .map_err(|e| Error::caused_by(Kind::System, "cannot start a thread", e))?;
         pace.governor.get_or_init(|| thread.thread().clone());
         Ok(Governor { pace, thread: Some(thread) })
@@ -120,49 +143,68 @@ impl Drop for Governor {
     }
 }
 
-fn watch(door: &OwnedFd, pace: &Pace) {
+fn watch(door: &OwnedFd, pace: &Pace, way: Way) {
+    // One that cannot be nice would take the processor from others.
+    let is_nice = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE).is_ok();
     while !pace.ends.load(Ordering::Relaxed) {
-        if pace.spinning.load(Ordering::Relaxed) {
-            poll(door, true);
-            let why = until_sleep_is_better(pace);
-            poll(door, false);
-            if why == Why::Contended {
-                std::thread::sleep(REST);
+        if pace.awake.load(Ordering::Relaxed) {
+            match way {
+                Way::Spin => spin(door, pace),
+                Way::Occupy if is_nice => occupy(pace),
+                Way::Occupy => {}
             }
-            pace.spinning.store(false, Ordering::Relaxed);
+            pace.awake.store(false, Ordering::Relaxed);
         }
         std::thread::park();
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Why {
-    Silent,
-    Contended,
+/// Keeps this thread's processor from idling.
+fn occupy(pace: &Pace) {
+    let mut seen = pace.inline.load(Ordering::Relaxed);
+    loop {
+        let begun = Instant::now();
+        while begun.elapsed() < SILENCE {
+            std::hint::spin_loop();
+        }
+        match seen_since(pace, seen) {
+            Some(now) => seen = now,
+            None => return,
+        }
+    }
 }
 
-/// Returns when nobody asked for a while, most answers had to be waited for, or others want the processor.
-fn until_sleep_is_better(pace: &Pace) -> Why {
+/// Makes the kernel thread spin.
+fn spin(door: &OwnedFd, pace: &Pace) {
     let delays = format!("/proc/self/task/{}/schedstat", pace.thread.load(Ordering::Relaxed));
-    let mut seen = pace.inline.load(Ordering::Relaxed);
-    let (mut waited, mut begun) = (waited(&delays), Instant::now());
-    while !pace.ends.load(Ordering::Relaxed) {
+    let (mut seen, mut delay, mut begun) =
+        (pace.inline.load(Ordering::Relaxed), delay_of(&delays), Instant::now());
+    poll(door, true);
+    let is_contended = loop {
         std::thread::sleep(SILENCE);
-        let now = pace.inline.load(Ordering::Relaxed);
-        if now - seen < pace.waits.load(Ordering::Relaxed).max(1) {
-            return Why::Silent;
+        let Some(now) = seen_since(pace, seen) else { break false };
+        let delayed = delay_of(&delays);
+        if delayed.saturating_sub(delay) * WAITING > begun.elapsed() {
+            break true;
         }
-        let waits = self::waited(&delays);
-        if waits.saturating_sub(waited) * WAITING > begun.elapsed() {
-            return Why::Contended;
-        }
-        (seen, waited, begun) = (now, waits, Instant::now());
+        (seen, delay, begun) = (now, delayed, Instant::now());
+    };
+    poll(door, false);
+    if is_contended {
+        std::thread::sleep(REST);
     }
-    Why::Silent
+}
+
+/// The requests seen so far, unless it is time to sleep: nobody asked since `seen`, or most answers had to be waited
+/// for.
+fn seen_since(pace: &Pace, seen: u64) -> Option<u64> {
+    let now = pace.inline.load(Ordering::Relaxed);
+    let goes_on = now - seen >= pace.waits.load(Ordering::Relaxed).max(1);
+    (goes_on && !pace.ends.load(Ordering::Relaxed)).then_some(now)
 }
 
 /// How long a thread has waited for a processor, by its `schedstat`: nothing where the kernel does not tell.
-fn waited(schedstat: &str) -> Duration {
+fn delay_of(schedstat: &str) -> Duration {
     let stat = std::fs::read_to_string(schedstat).unwrap_or_default();
     let delay = stat.split_whitespace().nth(1).and_then(|delay| delay.parse().ok());
     Duration::from_nanos(delay.unwrap_or_default())
@@ -191,6 +233,14 @@ mod tests {
         }
     }
 
+    fn burst(pace: &Pace) {
+        (0..PORTION * 4).for_each(|_| pace.inline());
+    }
+
+    fn is_awake(pace: &Pace) -> bool {
+        pace.awake.load(Ordering::Relaxed)
+    }
+
     #[test]
     fn a_portion_is_fast_when_it_came_within_a_moment_and_nobody_waited() {
         let pace = Pace::new();
@@ -204,44 +254,70 @@ mod tests {
     }
 
     #[test]
+    fn the_way_follows_from_the_processors() {
+        assert_eq!(
+            [0, 1, 2, 3, 64].map(way),
+            [None, None, Some(Way::Occupy), Some(Way::Spin), Some(Way::Spin)]
+        );
+    }
+
+    #[test]
     fn polls_while_requests_come_fast_and_sleeps_when_they_end() {
-        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
-            return;
-        }
         let (door, _other) = rustix::pipe::pipe().unwrap();
         let pace = Pace::new();
-        let governor = Governor::start(door.try_clone().unwrap(), pace.clone()).unwrap();
+        let governor = Governor::with(door.try_clone().unwrap(), pace.clone(), Some(Way::Spin)).unwrap();
         assert!(!polls(&door));
-        until(|| {
-            (0..PORTION * 4).for_each(|_| pace.inline());
-            polls(&door)
-        });
-        until(|| !polls(&door));
-        until(|| {
-            (0..PORTION * 4).for_each(|_| pace.inline());
-            polls(&door)
-        });
+        for _ in 0..2 {
+            until(|| {
+                burst(&pace);
+                polls(&door)
+            });
+            until(|| !polls(&door) && !is_awake(&pace));
+        }
         drop(governor);
         assert!(!polls(&door), "it sleeps when nobody governs it");
     }
 
     #[test]
-    fn a_thread_that_waits_for_a_processor_is_told_of_in_schedstat() {
-        assert_eq!(waited("/nowhere"), Duration::ZERO);
-        let dir = tempfile::tempdir().unwrap();
-        let stat = dir.path().join("schedstat");
-        std::fs::write(&stat, "1200 34000000 7\n").unwrap();
-        assert_eq!(waited(stat.to_str().unwrap()), Duration::from_millis(34));
+    fn occupies_a_processor_no_longer_than_requests_come() {
+        let (door, _other) = rustix::pipe::pipe().unwrap();
+        let pace = Pace::new();
+        let _governor = Governor::with(door.try_clone().unwrap(), pace.clone(), Some(Way::Occupy)).unwrap();
+        until(|| {
+            burst(&pace);
+            is_awake(&pace)
+        });
+        assert!(!polls(&door), "the door stays as it is");
+        until(|| !is_awake(&pace));
+        until(|| {
+            burst(&pace);
+            is_awake(&pace)
+        });
+        // Answers that have to be waited for end it, however many others there are.
+        until(|| {
+            pace.inline();
+            (0..1000).for_each(|_| pace.waits());
+            !is_awake(&pace)
+        });
     }
 
     #[test]
-    fn few_requests_never_make_it_poll() {
+    fn a_thread_that_waits_for_a_processor_is_told_of_in_schedstat() {
+        assert_eq!(delay_of("/nowhere"), Duration::ZERO);
+        let dir = tempfile::tempdir().unwrap();
+        let stat = dir.path().join("schedstat");
+        std::fs::write(&stat, "1200 34000000 7\n").unwrap();
+        assert_eq!(delay_of(stat.to_str().unwrap()), Duration::from_millis(34));
+    }
+
+    #[test]
+    fn few_requests_never_keep_it_awake() {
         let (door, _other) = rustix::pipe::pipe().unwrap();
         let pace = Pace::new();
         let _governor = Governor::start(door.try_clone().unwrap(), pace.clone()).unwrap();
         // Fewer than a portion can never be fast.
         std::thread::sleep(FAST * 2);
         (0..PORTION).for_each(|_| pace.inline());
-        assert!(!pace.spinning.load(Ordering::Relaxed) && !polls(&door));
+        assert!(!is_awake(&pace) && !polls(&door));
     }
 }

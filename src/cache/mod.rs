@@ -7,19 +7,38 @@ mod weighed;
 pub use folder::{Folder, Lock};
 pub use weighed::Weighed;
 
-/// How much memory the caches may use, in bytes, for everything that this process keeps of repositories' contents.
+/// How much memory repositories' contents may take in this process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Decoded data blobs.
+    /// Decoded data blobs that are kept.
     pub blobs: u64,
-    /// Parsed directories.
+    /// Parsed directories that are kept.
     pub directories: u64,
+    /// What is under way, stored and decoded together.
+    pub under_way: u64,
 }
 
 impl Budget {
     /// Splits the `memory` option.
     pub fn of(memory: u64) -> Self {
-        let directories = memory / 4;
-        Budget { blobs: memory.saturating_sub(directories), directories }
+        let quarter = memory / 4;
+        Budget {
+            blobs: memory.saturating_sub(quarter).saturating_sub(quarter),
+            directories: quarter,
+            under_way: quarter,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_come_to_the_whole() {
+        for memory in [0, 1, 7, 128 << 20, u64::MAX] {
+            let Budget { blobs, directories, under_way } = Budget::of(memory);
+            assert_eq!(blobs + directories + under_way, memory);
+        }
     }
 }

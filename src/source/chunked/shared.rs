@@ -16,11 +16,9 @@ pub type Key = (u32, Id);
 /// A parsed directory: each kind of repository has its own form.
 pub type Directory = Arc<dyn Any + Send + Sync>;
 
-/// What is under way for those who wait, and ahead of them, in bytes, stored and decoded together: each a share of the
-/// budget for decoded blobs, within bounds.
-const IN_FLIGHT: std::ops::RangeInclusive<u64> = 16 << 20..=128 << 20;
-const AHEAD: std::ops::RangeInclusive<u64> = 8 << 20..=128 << 20;
-const SHARE: u64 = 4;
+/// What may be under way for those who wait and as much again ahead of them, in bytes: each half of its part of the
+/// budget, within bounds that keep a few large blobs moving.
+const UNDER_WAY: std::ops::RangeInclusive<u64> = 8 << 20..=128 << 20;
 
 /// The unit in which bytes under way are counted.
 const UNIT: u64 = 1024;
@@ -75,7 +73,7 @@ impl Shared {
 
     /// The same with a cache directory.
     pub fn with_cache(budget: Budget, cache: Option<Folder>) -> Arc<Self> {
-        let share = budget.blobs / SHARE;
+        let half = (budget.under_way / 2).clamp(*UNDER_WAY.start(), *UNDER_WAY.end());
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs),
             directories: Weighed::new(budget.directories),
@@ -86,8 +84,8 @@ impl Shared {
             budget,
             repositories: AtomicU32::new(0),
             streams: AtomicUsize::new(0),
-            in_flight: Budgeted::new(share.clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end())),
-            ahead: Budgeted::new(share.clamp(*AHEAD.start(), *AHEAD.end())),
+            in_flight: Budgeted::new(half),
+            ahead: Budgeted::new(half),
         })
     }
 
@@ -178,7 +176,7 @@ mod tests {
 
     #[test]
     fn readers_that_stream_share_the_window() {
-        let shared = Shared::new(Budget { blobs: 256 << 20, directories: 0 });
+        let shared = Shared::new(Budget::of(512 << 20));
         assert_eq!(shared.window(), 32 << 20);
         let streams: Vec<Stream> = (0..4).map(|_| shared.stream()).collect();
         assert_eq!(shared.window(), 8 << 20);

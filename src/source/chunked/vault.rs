@@ -106,7 +106,7 @@ impl Vault {
 
     pub(super) fn loader(self: &Arc<Self>, memory: u64) -> Loader {
         let packs: Arc<dyn Packs> = Arc::<Vault>::clone(self);
-        Loader::new(packs, Shared::new(Budget { blobs: memory, directories: 0 }))
+        Loader::new(packs, Shared::new(Budget { blobs: memory, directories: 0, under_way: memory / 2 }))
     }
 
     pub(super) fn flip(&self, number: u8, at: usize) {

@@ -116,7 +116,7 @@ impl Desk {
 }
 
 /// The result of `wait`, or what became of it: a panic, or the deadline.
-async fn within<T>(limit: Duration, wait: Wait<T>) -> Result<T> {
+pub(super) async fn within<T>(limit: Duration, wait: Wait<T>) -> Result<T> {
     match tokio::time::timeout(limit, AssertUnwindSafe(wait).catch_unwind()).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(panicked(&*panic)),

@@ -14,6 +14,7 @@ use fuser::{INodeNo, Notifier};
 use tokio::runtime::Handle;
 use tracing::{debug, warn};
 
+use super::answer::within;
 use super::directory::directory;
 use super::inodes::{ROOT, chain, resolve};
 use super::state::State;
@@ -116,11 +117,7 @@ impl Kernel {
         let limit = self.state.options.metadata_timeout;
         match step {
             Step::Ready(result) => result,
-            Step::Wait(wait) => self.runtime.block_on(async {
-                tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
-                    Err(Error::new(Kind::TimedOut, format!("no answer within {limit:?}")))
-                })
-            }),
+            Step::Wait(wait) => self.runtime.block_on(within(limit, wait)),
         }
     }
 

@@ -9,7 +9,7 @@ use super::survey::{Order, Survey};
 use super::{Worker, everything};
 use crate::error::Result;
 use crate::fuse::inodes::Origin;
-use crate::tree::{FileType, Listing, Step};
+use crate::tree::{Content, Listing, Step};
 
 /// Directories whose content is fetched before somebody lists them.
 const AHEAD: usize = 2;
@@ -22,11 +22,10 @@ const UP: usize = 4;
 pub(super) struct Children(Mutex<Option<(u64, Arc<Survey>)>>);
 
 impl Worker {
-    /// Fetches what the files of the directories that follow `dir` hold, at most `bytes` of each.
-    pub(super) fn ahead(&self, dir: u64, order: Order, bytes: u64) -> Result<()> {
-        let below = self.children(dir)?;
+    /// Fetches what the files of the directories that follow `dir` hold, at most `bytes` of each; `below` are its own.
+    pub(super) fn ahead(&self, dir: u64, below: &Survey, order: Order, bytes: u64) -> Result<()> {
         if below.len() > 0 {
-            return self.fetch_dirs(dir, &below, order, 0, bytes);
+            return self.fetch_dirs(dir, below, order, 0, bytes);
         }
         let mut below = dir;
         for _ in 0..UP {
@@ -48,10 +47,8 @@ impl Worker {
             return Ok(children);
         }
         let (listing, identity) = self.listing(dir)?;
-        let children = Arc::new(self.look(&*listing, identity, FileType::Dir));
-        if children.len() > 0 {
-            *self.children.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((dir, children.clone()));
-        }
+        let children = Arc::new(self.look(&*listing, identity).dirs);
+        *self.children.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((dir, children.clone()));
         Ok(children)
     }
 
@@ -59,7 +56,7 @@ impl Worker {
         let (listing, _) = self.listing(parent)?;
         for dir in (from..from + AHEAD).filter_map(|rank| dirs.file(order, rank)) {
             let Some(node) = listing.node(dir.at) else { continue };
-            let crate::tree::Content::Dir(dir) = node.content else { continue };
+            let Content::Dir(dir) = node.content else { continue };
             fetch_files(dir.listing(), bytes, &self.runtime);
         }
         Ok(())

@@ -29,6 +29,7 @@ use self::store::{Stored, store};
 use self::survey::{Order, Small, Survey};
 use self::walk::{Job, Push};
 use self::walks::Walks;
+use super::answer::within;
 use super::directory::directory;
 use super::inodes::{Origin, resolve};
 use super::readers::OpenFile;
@@ -41,7 +42,7 @@ use crate::tree::{Entry, FileType, Listing, Step, Validity};
 const PUSHED: u32 = 128 << 10;
 const FETCHED: u64 = 1 << 20;
 
-/// Files that are looked at in one directory.
+/// Files, or directories, that are looked at in one directory.
 const SURVEYED: usize = 200_000;
 
 /// Contents are fetched in portions of about so many bytes.
@@ -136,6 +137,12 @@ fn lock(walks: &Mutex<Walks>) -> MutexGuard<'_, Walks> {
     walks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What there is to walk through in a directory.
+struct Looked {
+    files: Survey,
+    dirs: Survey,
+}
+
 struct Worker {
     end: watch::Receiver<bool>,
     state: Arc<State>,
@@ -164,33 +171,33 @@ impl Worker {
     fn work_on(&self, job: Job) -> Result<()> {
         match job {
             Job::Survey(dir) => self.survey(dir),
-            Job::Push(push) => self.push(&push),
+            Job::Push(push) => self.push(&push, &*self.listing(push.dir)?.0),
         }
     }
 
     fn survey(&self, dir: u64) -> Result<()> {
         let (listing, identity) = self.listing(dir)?;
-        let survey = self.look(&*listing, identity, FileType::File);
-        drop(listing);
-        let jobs = lock(&self.walks).surveyed(dir, Arc::new(survey));
+        let Looked { files, dirs } = self.look(&*listing, identity);
+        let jobs = lock(&self.walks).surveyed(dir, Arc::new(files));
         for (number, job) in jobs.into_iter().enumerate() {
             let Job::Push(push) = job else { continue };
-            self.push(&push)?;
+            self.push(&push, &*listing)?;
             if number == 0 {
-                self.ahead(dir, push.order, push.window)?;
+                self.ahead(dir, &dirs, push.order, push.window)?;
             }
         }
         Ok(())
     }
 
-    /// The small files of a listing, or its directories: those that can never change and that the kernel knows.
-    fn look(&self, listing: &dyn Listing, parent: u128, kind: FileType) -> Survey {
-        let mut found = Vec::new();
+    /// The small files of a listing, and its directories: those that can never change and that the kernel knows.
+    fn look(&self, listing: &dyn Listing, parent: u128) -> Looked {
+        let (mut files, mut dirs) = (Vec::new(), Vec::new());
         listing.visit(0, &mut |entry: &Entry<'_>| {
-            found.extend(self.known(entry, parent).filter(|_| entry.kind == kind));
+            let found = if entry.kind == FileType::Dir { &mut dirs } else { &mut files };
+            found.extend(self.known(entry, parent));
             if found.len() < SURVEYED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        Survey::new(found)
+        Looked { files: Survey::new(files), dirs: Survey::new(dirs) }
     }
 
     fn known(&self, entry: &Entry<'_>, parent: u128) -> Option<Small> {
@@ -199,8 +206,7 @@ impl Worker {
         Some(Small { at: entry.at, ino, size })
     }
 
-    fn push(&self, push: &Push) -> Result<()> {
-        let (listing, _) = self.listing(push.dir)?;
+    fn push(&self, push: &Push, listing: &dyn Listing) -> Result<()> {
         let mut files: Vec<(usize, Small)> =
             push.ranks.clone().filter_map(|rank| Some((rank, push.survey.file(push.order, rank)?))).collect();
         // Content lies in packs in the order of the listing. A window of one portion comes as a whole anyway.
@@ -210,13 +216,13 @@ impl Worker {
         }
         let mut portions = portions(&files).peekable();
         if let Some(first) = portions.peek() {
-            fetch(&*listing, first);
+            fetch(listing, first);
         }
         while let Some(portion) = portions.next() {
             if let Some(following) = portions.peek() {
-                fetch(&*listing, following);
+                fetch(listing, following);
             }
-            self.push_portion(push, &*listing, portion)?;
+            self.push_portion(push, listing, portion)?;
         }
         Ok(())
     }
@@ -265,10 +271,9 @@ impl Worker {
         match step {
             Step::Ready(result) => result,
             Step::Wait(wait) => self.runtime.block_on(async {
-                let late = |_| Err(Error::new(Kind::TimedOut, format!("no answer within {limit:?}")));
                 let mut end = self.end.clone();
                 tokio::select! {
-                    answer = tokio::time::timeout(limit, wait) => answer.unwrap_or_else(late),
+                    answer = within(limit, wait) => answer,
                     _ = end.wait_for(|ended| *ended) => Err(Error::new(Kind::Unavailable, "the mount ends")),
                 }
             }),

@@ -50,7 +50,7 @@ pub(super) struct Push {
     pub ranks: Range<usize>,
     /// How much is pushed at a time, in bytes.
     pub window: u64,
-    /// The rank that will be read next: what lies before it is past. The number of files once the walk has ended.
+    /// The rank that will be read next: what lies before it is past. `usize::MAX` once the walk has ended.
     pub next: Arc<AtomicUsize>,
 }
 

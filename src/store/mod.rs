@@ -1,6 +1,7 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
+pub mod distant;
 pub mod http;
 mod key;
 mod local;

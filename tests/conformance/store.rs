@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use backupfs::error::{Error, Kind, Result};
+use backupfs::error::{Again, Error, Kind, Result};
+use backupfs::store::distant::{self, Endpoint};
 use backupfs::store::{Local, Memory, ObjectStore};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -122,6 +125,24 @@ suite! {
     local: InDirectory::empty(),
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
+    guarded: Wrapped(InMemory::empty(), guarded),
+    guarded_where_some_calls_fail: Wrapped(InMemory::empty(), |inner| guarded(unreliable(inner))),
+}
+
+/// With the wrappers of distant stores around it, at a server of its own.
+fn guarded(inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    static SERVERS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("conformance://{}", SERVERS.fetch_add(1, Ordering::SeqCst));
+    distant::guarded(inner, Endpoint::of(&name), Duration::from_secs(60))
+}
+
+/// Every tenth call fails in a way that may pass.
+fn unreliable(inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let store = FaultyStore::new(inner);
+    let error = Error::new(Kind::Unavailable, "reset by a test").worth(Again::Soon);
+    store.add(Rule::new(Fault::Error(error.clone())).percent(10));
+    store.add(Rule::new(Fault::Error(error)).lists().percent(10));
+    store
 }
 
 /// `length` bytes in which every offset looks different from its neighbours.

@@ -102,6 +102,7 @@ macro_rules! suite {
         $(suite! { $name, $subject;
             lists_below_a_prefix_at_any_depth,
             prefixes_that_hold_nothing_are_empty,
+            one_level_names_what_lies_directly_below,
             stat_agrees_with_the_listing,
             gets_whole_objects,
             what_is_longer_than_wanted_is_unsupported,
@@ -153,6 +154,29 @@ async fn lists_below_a_prefix_at_any_depth(subject: &dyn Subject) {
     let data: BTreeMap<_, _> = expected(&[("data/00/a", 0), ("data/01/b", 2), ("data/c", 3)]);
     assert_eq!(listed(&*store, "data/").await, data);
     assert_eq!(listed(&*store, "data/00/").await, expected(&[("data/00/a", 0)]));
+}
+
+async fn one_level_names_what_lies_directly_below(subject: &dyn Subject) {
+    for key in ["config", "data/00/a", "data/00/deep/er/x", "data/01/b", "data/c", "database/d"] {
+        subject.put(key, key.as_bytes());
+    }
+    let store = subject.store();
+    for (prefix, objects, below) in [
+        ("", &["config"][..], &["data/", "database/"][..]),
+        ("data/", &["data/c"], &["data/00/", "data/01/"]),
+        ("data/00/", &["data/00/a"], &["data/00/deep/"]),
+        ("data/00/deep/", &[], &["data/00/deep/er/"]),
+        ("dat/", &[], &[]),
+        ("config/", &[], &[]),
+    ] {
+        let mut level = store.list_level(prefix).await.unwrap();
+        level.below.sort();
+        level.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(level.below, below, "{prefix:?}");
+        let sized: Vec<_> = level.objects.iter().map(|o| (o.key.as_str(), o.size)).collect();
+        let expected: Vec<_> = objects.iter().map(|key| (*key, key.len() as u64)).collect();
+        assert_eq!(sized, expected, "{prefix:?}");
+    }
 }
 
 async fn prefixes_that_hold_nothing_are_empty(subject: &dyn Subject) {
@@ -239,6 +263,7 @@ async fn what_is_no_key_is_invalid(subject: &dyn Subject) {
     }
     for prefix in ["data", "/", "../", "/data/", "data//"] {
         assert_eq!(kind(store.list(prefix).await), Kind::Invalid, "{prefix:?}");
+        assert_eq!(kind(store.list_level(prefix).await), Kind::Invalid, "{prefix:?}");
     }
 }
 

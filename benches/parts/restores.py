@@ -26,11 +26,12 @@ class Restore:
         begun = time.perf_counter()
         argv = [os.fspath(a) for a in self.argv(bench, data, wanted, target)]
         child = subprocess.Popen(argv, env=bench.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL)
+                                 stderr=subprocess.PIPE)
+        said = child.stderr.read().decode(errors="replace")
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - begun
         child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 0, f"{self.name} ended with {child.returncode}"
+        assert child.returncode == 0, f"{self.name} ended with {child.returncode}: {said.strip()}"
         return {"steps": {"first": seconds}, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss / 1024}
 
 

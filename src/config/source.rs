@@ -41,7 +41,7 @@ impl Said {
         let origin = match (self.command, self.file) {
             (Some(command), _) => Origin::Command(command),
             (None, Some(file)) => Origin::File(file),
-            (None, None) => Origin::Unsaid,
+            (None, None) => return Password::default(),
         };
         Password::new(origin, typed)
     }
@@ -51,17 +51,29 @@ impl Said {
 pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: access },
     Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
-    Key { name: "client-cert", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)) },
+    Key {
+        name: "client-cert",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
+    },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
-    Key { name: "known-hosts", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)) },
+    Key {
+        name: "known-hosts",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)),
+    },
     Key { name: "name", set: |d, e| name(e).map(|v| d.name = Some(v)) },
     Key { name: "password-command", set: |d, e| e.text().map(|v| d.password.command = Some(v.to_owned())) },
     Key { name: "password-file", set: |d, e| e.absolute_path().map(|v| d.password.file = Some(v)) },
     Key { name: "path", set: |d, e| e.list().map(|v| d.filter.paths = v) },
-    Key { name: "rclone-config", set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.config = Some(v)) },
-    Key { name: "rclone-program", set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)) },
+    Key {
+        name: "rclone-config",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.config = Some(v)),
+    },
+    Key {
+        name: "rclone-program",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)),
+    },
     Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
     Key {
         name: "rest-password-command",
@@ -96,15 +108,18 @@ pub fn draft(header: &Entry, table: &[Entry]) -> Result<Draft> {
     let place = table.first().map_or(&header.place, |entry| &entry.place).clone();
     let mut draft = Draft { place, ..Draft::default() };
     apply(KEYS, &mut draft, table)?;
-    let secrets =
-        [("password", &draft.password), ("s3-secret", &draft.s3_secret), ("rest-password", &draft.rest_password)];
-    match secrets.into_iter().find(|(_, said)| said.file.is_some() && said.command.is_some()) {
-        Some((what, _)) => {
-            let says = format!("{}: source: {what}-file and {what}-command exclude each other", draft.place);
-            Err(Error::new(Kind::Usage, says))
-        }
-        None => Ok(draft),
+    let secrets = [
+        ("password", &draft.password),
+        ("s3-secret", &draft.s3_secret),
+        ("rest-password", &draft.rest_password),
+    ];
+    if let Some((what, _)) =
+        secrets.into_iter().find(|(_, said)| said.file.is_some() && said.command.is_some())
+    {
+        let says = format!("{}: source: {what}-file and {what}-command exclude each other", draft.place);
+        return Err(Error::new(Kind::Usage, says));
     }
+    Ok(draft)
 }
 
 fn name(entry: &Entry) -> Result<String> {

@@ -127,7 +127,8 @@ mod tests {
         for (i, source) in config.sources.iter_mut().enumerate() {
             source.password = Password::known(Secret::new(Zeroizing::new(format!("pw \0{i}").into_bytes())));
         }
-        config.sources[1].credentials.rest.password = Password::known(Secret::new(Zeroizing::new(b"rest".to_vec())));
+        config.sources[1].credentials.rest.password =
+            Password::known(Secret::new(Zeroizing::new(b"rest".to_vec())));
         Orders { config, mountpoint: OsStr::from_bytes(b"/mnt/\xfe").into(), foreground: true }
     }
 

@@ -336,7 +336,10 @@ mod tests {
         assert_eq!(store.list_level("").await.unwrap().below, ["data/"]);
         let mut level = store.list_level("data/00/").await.unwrap();
         level.below.sort();
-        assert_eq!((level.below, level.objects.len()), (vec!["data/00/loop/".into(), "data/00/self/".into()], 2));
+        assert_eq!(
+            (level.below, level.objects.len()),
+            (vec!["data/00/loop/".into(), "data/00/self/".into()], 2)
+        );
         assert_eq!(store.get("data/00/same", 99).await.unwrap(), "0123456789");
     }
 

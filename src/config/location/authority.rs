@@ -51,11 +51,13 @@ pub(super) fn parse(text: &str) -> Result<Authority> {
         Some((login, place)) => (Some(login), place),
         None => (None, text),
     };
-    let (user, password) = match login.map(|login| login.split_once(':').map_or((login, None), |(u, p)| (u, Some(p)))) {
-        Some((user, password)) => (Some(user), password),
-        None => (None, None),
-    };
-    let plain = |text: &str| decoded(text).ok_or_else(|| usage("a percent sign in a login must be written %25"));
+    let (user, password) =
+        match login.map(|login| login.split_once(':').map_or((login, None), |(u, p)| (u, Some(p)))) {
+            Some((user, password)) => (Some(user), password),
+            None => (None, None),
+        };
+    let plain =
+        |text: &str| decoded(text).ok_or_else(|| usage("a percent sign in a login must be written %25"));
     let user = user.filter(|user| !user.is_empty()).map(plain).transpose()?;
     let user = user.map(|user| String::from_utf8_lossy(&user).into_owned());
     let password = password.map(plain).transpose()?.map(Secret::new);
@@ -67,7 +69,8 @@ pub(super) fn parse(text: &str) -> Result<Authority> {
 pub(super) fn place_of(place: &str) -> Result<(String, Option<u16>)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or_else(|| usage("the bracket of the address is not closed"))?;
+            let (host, rest) =
+                rest.split_once(']').ok_or_else(|| usage("the bracket of the address is not closed"))?;
             (host, rest.strip_prefix(':'))
         }
         None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
@@ -150,7 +153,18 @@ mod tests {
 
     #[test]
     fn malformed_ones_are_refused_without_repeating_them() {
-        for bad in ["", ":80", "u:hunter2@", "h:hunter2", "h:70000", "[::1", "-oProxyCommand=x", "h x", "u:%hunter2@h", "u:hunter2%@h"] {
+        for bad in [
+            "",
+            ":80",
+            "u:hunter2@",
+            "h:hunter2",
+            "h:70000",
+            "[::1",
+            "-oProxyCommand=x",
+            "h x",
+            "u:%hunter2@h",
+            "u:hunter2%@h",
+        ] {
             let error = parse(bad).err().expect(bad).to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

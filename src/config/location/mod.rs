@@ -50,7 +50,9 @@ pub struct Rclone {
 /// A location, and the password that stood in its spelling.
 #[derive(Debug)]
 pub struct Spelled {
+    /// Where it is.
     pub location: Location,
+    /// The password of its place, not of a repository.
     pub password: Option<Secret>,
 }
 
@@ -137,9 +139,9 @@ fn unknown(scheme: &str, rest: &[u8]) -> Option<Error> {
     let meant = MEANT.iter().find(|(word, _)| *word == lower).map(|(_, meant)| *meant);
     let meant = meant.or_else(|| nearest(&lower, SCHEMES.iter().copied()));
     match meant {
-        Some(meant) if meant.starts_with("rest:") && !is_url => Some(usage(format!(
-            "\"{scheme}:\" is no place that can be read; did you mean \"{meant}://…\"?"
-        ))),
+        Some(meant) if meant.starts_with("rest:") && !is_url => {
+            Some(usage(format!("\"{scheme}:\" is no place that can be read; did you mean \"{meant}://…\"?")))
+        }
         Some(meant) => Some(usage(format!(
             "\"{scheme}:\" is no place that can be read; did you mean \"{meant}:\"? (a file of such a name is ./{scheme}:…)"
         ))),
@@ -263,10 +265,7 @@ mod tests {
         for (spelled, shown) in [
             ("rclone:b2:bucket/path", "rclone:b2:bucket/path"),
             ("rclone::memory:x", "rclone::memory:x"),
-            (
-                "rclone:s3,secret_access_key=hunter2:bucket/p",
-                "rclone:s3,…:bucket/p",
-            ),
+            ("rclone:s3,secret_access_key=hunter2:bucket/p", "rclone:s3,…:bucket/p"),
             ("rclone::s3,secret_access_key='a:hunter2':bucket", "rclone::s3,…:bucket"),
             ("rclone:b2:a,b", "rclone:b2:a,b"),
         ] {

@@ -61,7 +61,9 @@ fn unix(place: &str, tls: bool) -> Result<Spelled> {
     // As restic has it, the path of the request follows the socket's behind a colon.
     let (login, place) = match place.split_once('/') {
         Some(("", _)) => (None, place),
-        Some((login, _)) if login.ends_with('@') => (Some(login), place.get(login.len()..).unwrap_or_default()),
+        Some((login, _)) if login.ends_with('@') => {
+            (Some(login), place.get(login.len()..).unwrap_or_default())
+        }
         _ => return Err(usage(format!("rest: the socket is no absolute path; write {FORMS}"))),
     };
     let (socket, path) = place.split_once(':').unwrap_or((place, "/"));
@@ -122,16 +124,25 @@ mod tests {
             ("rest:https://u%40x:a%2Fb@[::1]:8000/", "rest:https://u%40x@[::1]:8000/", Some("a/b")),
             ("rest:http+unix:///run/r.sock:/a", "rest:http+unix:///run/r.sock:/a/", None),
             ("rest:http+unix:///run/r.sock", "rest:http+unix:///run/r.sock:/", None),
-            ("rest:http+unix://u:hunter2@/run/r.sock:/a/", "rest:http+unix://u@/run/r.sock:/a/", Some("hunter2")),
+            (
+                "rest:http+unix://u:hunter2@/run/r.sock:/a/",
+                "rest:http+unix://u@/run/r.sock:/a/",
+                Some("hunter2"),
+            ),
             ("rest:https://h.x/a%20b/", "rest:https://h.x/a%20b/", None),
         ] {
             let found = parsed(spelled).unwrap();
             assert_eq!(found.location.to_string(), shown);
-            assert_eq!(found.password.as_ref().map(|p| p.as_bytes()), password.map(str::as_bytes), "{spelled}");
+            assert_eq!(
+                found.password.as_ref().map(|p| p.as_bytes()),
+                password.map(str::as_bytes),
+                "{spelled}"
+            );
             assert!(!format!("{found:?}").contains("hunter2"));
             assert_eq!(read(shown), found.location);
         }
-        let Location::Rest(Rest { server: Server::Unix { socket, .. }, path, .. }) = read("rest:http+unix:///s:/p/")
+        let Location::Rest(Rest { server: Server::Unix { socket, .. }, path, .. }) =
+            read("rest:http+unix:///s:/p/")
         else {
             panic!("no socket")
         };

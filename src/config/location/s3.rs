@@ -86,7 +86,7 @@ fn is_region(word: &str) -> bool {
                 && number.len() == 1
                 && number.bytes().all(|b| b.is_ascii_digit())
         }
-        [] => false,
+        _ => false,
     }
 }
 
@@ -113,12 +113,14 @@ fn slash(f: &mut fmt::Formatter<'_>, prefix: &str) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{parsed, read};
     use super::super::Location;
+    use super::super::tests::{parsed, read};
     use super::*;
 
     fn s3(spelled: &str) -> (String, String, String, String) {
-        let Location::S3(S3 { endpoint, region, bucket, prefix }) = read(spelled) else { panic!("{spelled}") };
+        let Location::S3(S3 { endpoint, region, bucket, prefix }) = read(spelled) else {
+            panic!("{spelled}")
+        };
         let endpoint = endpoint.map_or_else(String::new, |e| e.to_string());
         (endpoint, region.unwrap_or_default(), bucket, prefix)
     }

@@ -33,15 +33,20 @@ pub(super) fn parse(rest: &str) -> Result<Sftp> {
         }
         None => scp_form(rest)?,
     };
-    let Authority { user, password, host, port } = authority::parse(authority).map_err(|e| e.context("sftp"))?;
+    let Authority { user, password, host, port } =
+        authority::parse(authority).map_err(|e| e.context("sftp"))?;
     if password.is_some() {
-        return Err(usage("sftp: a password has no place in the location; ssh uses keys (ssh-key, or its agent)"));
+        return Err(usage(
+            "sftp: a password has no place in the location; ssh uses keys (ssh-key, or its agent)",
+        ));
     }
     if user.as_ref().is_some_and(|user| user.starts_with('-')) {
         return Err(usage("sftp: a user's name does not begin with a dash"));
     }
     if path.starts_with('~') {
-        return Err(usage(format!("sftp: ~ means nothing to a server; leave it out, paths count from the home ({FORMS})")));
+        return Err(usage(format!(
+            "sftp: ~ means nothing to a server; leave it out, paths count from the home ({FORMS})"
+        )));
     }
     if path.contains('\0') {
         return Err(usage("sftp: a NUL in a path"));
@@ -62,8 +67,13 @@ fn scp_form(rest: &str) -> Result<(&str, &str)> {
     }
     // `user:password@host:path` would be taken for the host "user".
     let path = path.strip_prefix(':').unwrap_or(path);
-    if !authority.contains('@') && path.split('/').next().is_some_and(|first| first.contains('@')) && path.contains(':') {
-        return Err(usage("sftp: a password has no place in the location; ssh uses keys (ssh-key, or its agent)"));
+    if !authority.contains('@')
+        && path.split('/').next().is_some_and(|first| first.contains('@'))
+        && path.contains(':')
+    {
+        return Err(usage(
+            "sftp: a password has no place in the location; ssh uses keys (ssh-key, or its agent)",
+        ));
     }
     Ok((authority, path))
 }
@@ -82,8 +92,8 @@ impl fmt::Display for Sftp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{parsed, read};
     use super::super::Location;
+    use super::super::tests::{parsed, read};
     use super::*;
 
     #[test]

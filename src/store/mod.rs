@@ -1,9 +1,11 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
+pub mod http;
 mod key;
 mod local;
 mod memory;
+pub mod transfer;
 
 pub use local::Local;
 pub use memory::Memory;

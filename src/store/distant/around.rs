@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
-use crate::store::{ObjectInfo, ObjectStore, Pace};
+use crate::store::{Level, ObjectInfo, ObjectStore, Pace};
 
 /// A call of a store, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,12 @@ impl Weight for Vec<ObjectInfo> {
     }
 }
 
+impl Weight for Level {
+    fn weight(&self) -> u64 {
+        self.objects.weight() + self.below.iter().map(|prefix| prefix.len() as u64 + 50).sum::<u64>()
+    }
+}
+
 /// What happens around a call. `attempt` makes the call, anew each time.
 pub(super) trait Around: Send + Sync {
     fn around<'a, T, F>(&'a self, call: Call, attempt: F) -> impl Future<Output = Result<T>> + Send + 'a
@@ -73,6 +79,10 @@ impl<A: Around> ObjectStore for Wrapped<A> {
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         self.around.around(Call::Open, move || self.inner.list(prefix)).boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        self.around.around(Call::Open, move || self.inner.list_level(prefix)).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

@@ -2,6 +2,10 @@
 
 mod direct;
 pub mod distant;
+#[cfg(test)]
+#[path = "../../tests/harness/faulty.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+pub(crate) mod faulty;
 pub mod http;
 mod key;
 mod local;

@@ -175,7 +175,7 @@ fn damaged(bytes: Bytes, offset: u64, damage: &[Fault]) -> Bytes {
             bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
         }
         if let Fault::Flip(at) = fault
-            && let Some(byte) = at.checked_sub(offset).and_then(|at| bytes.get_mut(at as usize))
+            && let Some(byte) = at.checked_sub(offset).and_then(|at| bytes.get_mut(usize::try_from(at).ok()?))
         {
             *byte ^= 1;
         }
@@ -221,7 +221,8 @@ impl ObjectStore for FaultyStore {
         async move {
             let damage = self.meet(key, false).await?;
             let mut bytes = self.inner.get(key, limit).await?;
-            bytes.truncate(size(bytes.len() as u64, &damage) as usize);
+            let end = usize::try_from(size(bytes.len() as u64, &damage));
+            bytes.truncate(end.unwrap_or(usize::MAX));
             Ok(damaged(bytes, 0, &damage))
         }
         .boxed()

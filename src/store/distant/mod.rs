@@ -46,8 +46,4 @@ pub fn guarded(
 }
 
 #[cfg(test)]
-#[path = "../../../tests/harness/faulty.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
-mod faulty;
-#[cfg(test)]
 mod tests;

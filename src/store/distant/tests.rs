@@ -10,10 +10,10 @@ use futures_util::future::{BoxFuture, join_all};
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::faulty::{Fault, FaultyStore, Rule};
 use super::*;
 use crate::error::{Again, Error, Kind, Result};
 use crate::observe::links::{self, Link};
+use crate::store::faulty::{Fault, FaultyStore, Rule};
 use crate::store::{Memory, ObjectInfo, Pace};
 
 const PATIENCE: Duration = Duration::from_secs(57);

@@ -1,14 +1,20 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
-pub mod http;
+mod http;
 mod key;
 mod local;
 mod memory;
-pub mod transfer;
+mod meter;
+pub mod program;
+mod rclone;
+pub mod rest;
+pub mod sftp;
+mod transfer;
 
 pub use local::Local;
 pub use memory::Memory;
+pub use rclone::rclone;
 
 use std::time::Duration;
 

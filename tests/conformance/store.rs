@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
+use crate::served::*;
 use crate::subjects::*;
 
 /// More than any object here has.
@@ -64,12 +65,19 @@ suite! {
     local: InDirectory::empty(),
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
+    rest_server: over_rest(),
+    rest_server_with_a_password: over_rest_with_a_password(),
+    rest_server_on_a_socket: over_a_socket(),
+    rclone: over_rclone(),
+    sftp_server: over_sftp_server(),
+    sshd: over_ssh(),
 }
 
 free_keys! {
     any_keys_in_memory: InMemory::empty(),
     any_keys_in_a_directory: InDirectory::empty(),
     any_keys_wrapped: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
+    any_keys_over_sftp: over_sftp_server(),
 }
 
 /// `length` bytes in which every offset looks different from its neighbours.
@@ -204,7 +212,7 @@ async fn what_is_no_key_is_invalid(subject: &dyn Subject) {
 }
 
 /// Texts that are something else to a shell, a URL or a terminal.
-const TEXTS: &[&str] = &["with space", "-dash", "line\nbreak", "%2F", "a..b", "...", "?x#y&z=1+", "é日本"];
+const TEXTS: &[&str] = &["with space", "-dash", "%2F", "a..b", "...", "?x#y&z=1+", "é日本"];
 
 async fn names_may_be_any_text(subject: &dyn Subject) {
     let store = subject.store();
@@ -218,7 +226,7 @@ async fn names_may_be_any_text(subject: &dyn Subject) {
 
 async fn keys_may_be_any_text(subject: &dyn Subject) {
     let store = subject.store();
-    for key in TEXTS.iter().chain(&["日本/é"]) {
+    for key in TEXTS.iter().chain(&["日本/é", "line\nbreak"]) {
         subject.put(key, key.as_bytes());
         assert_eq!(store.get(key, MUCH).await.unwrap(), key.as_bytes());
         assert_eq!(listed(&*store, "").await.get(*key), Some(&(key.len() as u64)));

@@ -55,7 +55,11 @@ macro_rules! suite {
 macro_rules! free_keys {
     ($($name:ident: $subject:expr),* $(,)?) => {
         $(mod $name {
-            checks! { $subject; keys_may_be_any_text, prefixes_end_with_their_slash }
+            checks! { $subject;
+                keys_may_be_any_text,
+                prefixes_end_with_their_slash,
+                one_level_names_what_lies_directly_below,
+            }
         })*
     };
 }
@@ -120,6 +124,32 @@ async fn prefixes_that_hold_nothing_are_empty(subject: &dyn Subject) {
     assert!(listed(&*store, "config/").await.is_empty());
     assert!(listed(&*store, "con/").await.is_empty());
     assert!(listed(&*store, "config/deeper/").await.is_empty());
+}
+
+async fn one_level_names_what_lies_directly_below(subject: &dyn Subject) {
+    for key in ["config", "data/00/a", "data/00/deep/er/x", "data/01/b", "data/c", "database/d"] {
+        subject.put(key, key.as_bytes());
+    }
+    let store = subject.store();
+    for (prefix, objects, below) in [
+        ("", &["config"][..], &["data/", "database/"][..]),
+        ("data/", &["data/c"], &["data/00/", "data/01/"]),
+        ("data/00/", &["data/00/a"], &["data/00/deep/"]),
+        ("data/00/deep/", &[], &["data/00/deep/er/"]),
+        ("dat/", &[], &[]),
+        ("config/", &[], &[]),
+    ] {
+        let mut level = store.list_level(prefix).await.unwrap();
+        level.below.sort();
+        level.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(level.below, below, "{prefix:?}");
+        let sized: Vec<_> = level.objects.iter().map(|o| (o.key.as_str(), o.size)).collect();
+        let expected: Vec<_> = objects.iter().map(|key| (*key, key.len() as u64)).collect();
+        assert_eq!(sized, expected, "{prefix:?}");
+    }
+    for prefix in ["data", "/", "../", "data//"] {
+        assert_eq!(kind(store.list_level(prefix).await), Kind::Invalid, "{prefix:?}");
+    }
 }
 
 async fn prefixes_end_with_their_slash(subject: &dyn Subject) {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use super::late::Late;
-use super::{process, recognise, translate};
+use super::{process, recognise, stores, translate};
 use crate::cache::{Budget, Folder};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
@@ -94,12 +94,13 @@ pub(super) async fn open_spec(spec: Result<restic::Spec>, shared: Arc<Shared>) -
 }
 
 /// The store that holds what lies at `location`; what it needs of `credentials` is known.
-fn store(location: &Location, _credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     match location {
         Location::Local(path) => Ok(Arc::new(Local::new(path)?)),
-        Location::S3(_) | Location::Rest(_) | Location::Sftp(_) | Location::Rclone(_) => {
-            Err(Error::new(Kind::Unsupported, "this version reads local repositories"))
-        }
+        Location::Rest(place) => stores::rest(place, credentials),
+        Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
+        Location::Rclone(place) => stores::by_rclone(place, credentials),
+        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
     }
 }
 

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each target uses its part")]
 
-
 pub mod child;
 pub mod counting;
 pub mod fake_source;

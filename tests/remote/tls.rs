@@ -95,7 +95,7 @@ async fn a_certificate_that_nobody_signed_is_refused_and_one_of_our_authority_is
     let stranger = store(&server.address, None, None);
     assert_eq!(seen(stranger.stat("config").await), (Kind::Denied, Again::Never));
     let told = stranger.stat("config").await.unwrap_err().to_string();
-    assert!(told.contains("certificate is not trusted") && told.contains("cacert"), "{told}");
+    assert!(told.contains("certificate is not trusted") && told.contains("ca-file"), "{told}");
     let known = store(&server.address, Some(papers.path("authority.pem")), None);
     assert_eq!(known.get("config", 9).await.unwrap(), "x");
     // The certificate is for an address, not for this name.

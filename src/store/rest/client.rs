@@ -115,7 +115,7 @@ impl Client {
         let (doing, kind, again) = match () {
             () if is_distrust(error) => {
                 let remedy =
-                    "its certificate is not trusted; name its authority with `cacert` or RESTIC_CACERT";
+                    "its certificate is not trusted; name its authority with ca-file or RESTIC_CACERT";
                 (remedy, Kind::Denied, Again::Never)
             }
             () if error.is_connect() => ("cannot be reached", Kind::Unavailable, Again::Soon),

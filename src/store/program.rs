@@ -106,11 +106,13 @@ impl Words {
         words
     }
 
-    /// The last lines, once the program has ended or had time to. `None` when it said nothing.
+    /// The last lines of a program that ended, or that does so soon. `None` when it said nothing, or lives on: then what
+    /// it said was about something else.
     pub(super) async fn last(&self) -> Option<String> {
         let mut ended = self.ended.clone();
-        // A program that lives on has said what it had to say.
-        let _ = tokio::time::timeout(LAST_WORDS, ended.wait_for(|ended| *ended)).await;
+        if tokio::time::timeout(LAST_WORDS, ended.wait_for(|ended| *ended)).await.is_err() {
+            return None;
+        }
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
@@ -231,9 +233,9 @@ mod tests {
     async fn it_ends_with_its_line() {
         let (line, words) = shell("echo $$ >&2; exec sleep 600").start().unwrap();
         let pid = loop {
-            match words.lines.lock().unwrap().front() {
-                Some(pid) => break pid.clone(),
-                None => {}
+            let said = words.lines.lock().unwrap().front().cloned();
+            if let Some(pid) = said {
+                break pid;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
@@ -258,6 +260,16 @@ mod tests {
         let expected = format!("second {:0>1$}; third", 0, LONGEST - "second ".len());
         assert_eq!(said, expected);
         let (_line, words) = shell("true").start().unwrap();
+        assert_eq!(words.last().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_lives_on_has_no_last_words() {
+        let (_line, words) = shell("echo notice >&2; exec sleep 600").start().unwrap();
+        while words.lines.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::pause();
         assert_eq!(words.last().await, None);
     }
 

@@ -37,7 +37,7 @@ fn classify(said: &str) -> (Kind, Again) {
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if has(&["didn't find section in config file", "didn't find backend", "unknown command", "unknown flag"])
     {
-        return (Kind::Usage, Again::Never);
+        return (Kind::Invalid, Again::Never);
     }
     if has(&["unable to decrypt configuration", "Couldn't decrypt configuration", "using RCLONE_CONFIG_PASS"])
     {
@@ -55,10 +55,10 @@ mod tests {
         for (said, kind, again) in [
             (
                 "2026/11/21 15:00:00 Failed to create file system for \"x:\": didn't find section in config file",
-                Kind::Usage,
+                Kind::Invalid,
                 Again::Never,
             ),
-            ("Error: unknown flag: --stdio", Kind::Usage, Again::Never),
+            ("Error: unknown flag: --stdio", Kind::Invalid, Again::Never),
             ("Failed to load config: unable to decrypt configuration: x", Kind::Denied, Again::Never),
             ("connection reset by peer", Kind::Unavailable, Again::Soon),
         ] {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
+use crate::harness::child::has;
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
 use crate::served::*;
@@ -17,22 +18,34 @@ use crate::subjects::*;
 const MUCH: u64 = 1 << 30;
 
 macro_rules! checks {
-    ($subject:expr; $($check:ident),* $(,)?) => {
+    ($subject:expr, $program:expr; $($check:ident),* $(,)?) => {
         use super::*;
         $(
             #[tokio::test]
             async fn $check() {
-                super::$check(&$subject).await;
+                if has($program) {
+                    super::$check(&$subject).await;
+                }
             }
         )*
     };
 }
 
+/// A subject may need a program (`=> "rclone"`), without which it is skipped.
+macro_rules! needed {
+    () => {
+        "sh"
+    };
+    ($program:literal) => {
+        $program
+    };
+}
+
 /// What holds for every store. Keys are those of a restic repository, because some stores take no others.
 macro_rules! suite {
-    ($($name:ident: $subject:expr),* $(,)?) => {
+    ($($name:ident: $subject:expr $(=> $program:literal)?),* $(,)?) => {
         $(mod $name {
-            checks! { $subject;
+            checks! { $subject, needed!($($program)?);
                 lists_below_a_prefix_at_any_depth,
                 prefixes_that_hold_nothing_are_empty,
                 stat_agrees_with_the_listing,
@@ -53,9 +66,9 @@ macro_rules! suite {
 
 /// What holds besides for stores that take any key.
 macro_rules! free_keys {
-    ($($name:ident: $subject:expr),* $(,)?) => {
+    ($($name:ident: $subject:expr $(=> $program:literal)?),* $(,)?) => {
         $(mod $name {
-            checks! { $subject;
+            checks! { $subject, needed!($($program)?);
                 keys_may_be_any_text,
                 prefixes_end_with_their_slash,
                 one_level_names_what_lies_directly_below,
@@ -69,19 +82,19 @@ suite! {
     local: InDirectory::empty(),
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
-    rest_server: over_rest(),
-    rest_server_with_a_password: over_rest_with_a_password(),
-    rest_server_on_a_socket: over_a_socket(),
-    rclone: over_rclone(),
-    sftp_server: over_sftp_server(),
-    sshd: over_ssh(),
+    rest_server: over_rest() => "rclone",
+    rest_server_with_a_password: over_rest_with_a_password() => "rclone",
+    rest_server_on_a_socket: over_a_socket() => "rclone",
+    rclone: over_rclone() => "rclone",
+    sftp_server: over_sftp_server() => "sshd",
+    sshd: over_ssh() => "sshd",
 }
 
 free_keys! {
     any_keys_in_memory: InMemory::empty(),
     any_keys_in_a_directory: InDirectory::empty(),
     any_keys_wrapped: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
-    any_keys_over_sftp: over_sftp_server(),
+    any_keys_over_sftp: over_sftp_server() => "sshd",
 }
 
 /// `length` bytes in which every offset looks different from its neighbours.

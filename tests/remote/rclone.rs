@@ -49,7 +49,7 @@ async fn one_that_ends_is_started_again_and_one_is_enough() {
 #[tokio::test]
 async fn its_own_words_tell_what_is_wrong() {
     let error = store("nosuchremote:path", None).stat("config").await.unwrap_err();
-    assert_eq!((error.kind(), error.again()), (Kind::Usage, Again::Never));
+    assert_eq!((error.kind(), error.again()), (Kind::Invalid, Again::Never));
     assert!(error.to_string().contains("didn't find section in config file"), "{error}");
     let error = store("x:", Some(Path::new("/no/such/rclone"))).stat("config").await.unwrap_err();
     assert_eq!(error.kind(), Kind::System);

@@ -45,7 +45,7 @@ async fn a_connection_that_broke_is_made_again() {
     assert!(told.contains("Connection refused"), "{told}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_ends_with_its_store() {
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, dir.path());

@@ -45,7 +45,7 @@ pub(super) struct Client {
 pub(super) struct Answer<'a> {
     response: Response<Incoming>,
     arrival: Arrival<'a>,
-    /// The object and the store.
+    /// The object.
     what: String,
 }
 
@@ -78,7 +78,7 @@ impl Client {
         path: &str,
         range: Option<(u64, u64)>,
     ) -> Result<Answer<'a>> {
-        let what = format!("{key} of {}", self.name);
+        let what = key.to_owned();
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -116,6 +116,11 @@ impl Client {
             () if is_distrust(error) => {
                 let remedy =
                     "its certificate is not trusted; name its authority with ca-file or RESTIC_CACERT";
+                (remedy, Kind::Denied, Again::Never)
+            }
+            () if is_distrusted(error) => {
+                let remedy = "the server wants another certificate of ours; client-cert or \
+                              RESTIC_TLS_CLIENT_CERT names it";
                 (remedy, Kind::Denied, Again::Never)
             }
             () if error.is_connect() => ("cannot be reached", Kind::Unavailable, Again::Soon),
@@ -241,6 +246,27 @@ fn causes<'a>(
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let told: Option<&dyn Display> = causes(error).last().map(|error| error as &dyn Display);
     told.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Whether the server refused to talk to whom it does not know by a certificate.
+fn is_distrusted(error: &legacy::Error) -> bool {
+    let distrusts = |error: &rustls::Error| {
+        use rustls::AlertDescription as A;
+        matches!(
+            error,
+            rustls::Error::AlertReceived(
+                A::CertificateRequired
+                    | A::BadCertificate
+                    | A::UnsupportedCertificate
+                    | A::CertificateRevoked
+                    | A::CertificateExpired
+                    | A::CertificateUnknown
+                    | A::UnknownCA
+                    | A::AccessDenied
+            )
+        )
+    };
+    causes(error).any(|error| error.downcast_ref().is_some_and(distrusts))
 }
 
 /// Whether the server's certificate was refused, by us.

@@ -27,7 +27,7 @@ use self::packet::{Attributes, Reply, Request, status};
 use super::key::{check_key, check_limit, check_range};
 use super::meter::Meter;
 use super::program::Program;
-use super::{ObjectInfo, ObjectStore, Pace};
+use super::{Level, ObjectInfo, ObjectStore, Pace};
 use crate::error::{Again, Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -307,6 +307,11 @@ impl ObjectStore for Sftp {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         metrics::STORE_LISTS.add(1);
         walk::list(self, prefix).boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        metrics::STORE_LISTS.add(1);
+        walk::level(self, prefix).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

@@ -13,8 +13,8 @@ use super::Sftp;
 use super::connection::{Connection, Handle};
 use super::packet::{Attributes, Named, Reply, Request, status};
 use crate::error::{Error, Kind, Result};
-use crate::store::ObjectInfo;
 use crate::store::key::{check_key, check_prefix};
+use crate::store::{Level, ObjectInfo};
 
 /// Directories listed at once.
 const DIRECTORIES: usize = 16;
@@ -25,11 +25,14 @@ const PIECES: usize = 64;
 /// Links looked up at once.
 const LINKS: usize = 64;
 
-/// No listing is longer, names and all: the index of no repository that was listed so far comes near.
-const LONGEST: usize = 256 << 20;
+/// No listing is longer: one and a half million objects.
+const LONGEST: usize = 512 << 20;
 
 /// What an entry takes besides its name.
 const ENTRY: usize = 64;
+
+/// What a piece of a listing counts at least, so that a server that sends empty ones comes to an end too.
+const PIECE: usize = 16 << 10;
 
 /// A directory that is still to be listed.
 struct Below {
@@ -58,6 +61,15 @@ pub(super) async fn list(store: &Sftp, prefix: &str) -> Result<Vec<ObjectInfo>> 
         todo = next;
     }
     Ok(found)
+}
+
+/// What lies directly below `prefix`.
+pub(super) async fn level(store: &Sftp, prefix: &str) -> Result<Level> {
+    check_prefix(prefix)?;
+    let connection = store.connection().await?;
+    let walk = Walk { store, connection: &connection, taken: AtomicUsize::new(0) };
+    let (objects, below) = walk.directory(Below { prefix: prefix.to_owned(), linked: false }).await?;
+    Ok(Level { objects, below: below.into_iter().map(|below| below.prefix).collect() })
 }
 
 struct Walk<'a> {
@@ -163,8 +175,7 @@ impl Walk<'_> {
 
     fn take(&self, key: &str, names: &[Named]) -> Result<()> {
         let more: usize = names.iter().map(|named| named.name.len() + key.len() + ENTRY).sum();
-        // A piece without names is not the end; a server that sends nothing else never ends.
-        if self.taken.fetch_add(more.max(ENTRY), Ordering::Relaxed).saturating_add(more) <= LONGEST {
+        if self.taken.fetch_add(more + PIECE, Ordering::Relaxed) <= LONGEST {
             return Ok(());
         }
         let says = format!("{key}: a listing of more than {} MiB", LONGEST >> 20);

@@ -1,7 +1,12 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
-mod http;
+pub mod distant;
+#[cfg(test)]
+#[path = "../../tests/harness/faulty.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+pub(crate) mod faulty;
+pub mod http;
 mod key;
 mod local;
 mod memory;

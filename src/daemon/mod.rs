@@ -12,9 +12,11 @@ mod mountpoint;
 mod open;
 mod ours;
 mod process;
+mod programs;
 mod recognise;
 mod serve;
 mod signals;
+mod stores;
 mod translate;
 mod unmount;
 

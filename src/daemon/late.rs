@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
 
-use super::open::{open_spec, spec};
+use super::open::{begin, spec};
+use super::together::{Task, flat};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Shared;
@@ -17,14 +18,26 @@ pub struct Late {
     opened: OnceLock<Arc<dyn Source>>,
     /// Why it could not be opened the last time.
     failure: Mutex<Error>,
+    /// An opening under way.
+    going: Mutex<Option<Task>>,
     nothing: Arc<[Snapshot]>,
 }
 
 impl Late {
     /// A source that could not be opened because of `failure`.
     pub fn new(config: config::Source, shared: Arc<Shared>, failure: Error) -> Arc<Self> {
-        let (opened, failure) = (OnceLock::new(), Mutex::new(failure));
-        Arc::new(Late { config, shared, opened, failure, nothing: Arc::default() })
+        Self::with(config, shared, failure, None)
+    }
+
+    /// A source that is still being opened.
+    pub fn going(config: config::Source, shared: Arc<Shared>, task: Task) -> Arc<Self> {
+        let says = format!("{}: is still being opened", config.title);
+        Self::with(config, shared, Error::new(Kind::Unavailable, says), Some(task))
+    }
+
+    fn with(config: config::Source, shared: Arc<Shared>, failure: Error, going: Option<Task>) -> Arc<Self> {
+        let (opened, failure, going) = (OnceLock::new(), Mutex::new(failure), Mutex::new(going));
+        Arc::new(Late { config, shared, opened, failure, going, nothing: Arc::default() })
     }
 
     fn failure(&self) -> Error {
@@ -36,10 +49,17 @@ impl Late {
         if !may_pass(&failure) {
             return Err(failure);
         }
-        let config = self.config.clone();
-        let spec = tokio::task::spawn_blocking(move || spec(&config)).await;
-        let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
-        match open_spec(spec, self.shared.clone()).await {
+        let going = self.going.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = match going {
+            Some(task) => task,
+            None => {
+                let config = self.config.clone();
+                let spec = tokio::task::spawn_blocking(move || spec(&config)).await;
+                let ended = |e| Err(Error::caused_by(Kind::Internal, "opening ended", e));
+                begin(spec.unwrap_or_else(ended), self.shared.clone())
+            }
+        };
+        match flat(task.await) {
             Ok(source) => {
                 // Refreshes do not overlap; were it set already, that one is as good.
                 let _ = self.opened.set(source);
@@ -148,5 +168,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = late(dir.path(), Kind::Password).refresh().await.unwrap_err();
         assert_eq!(error.to_string(), "away");
+    }
+
+    #[tokio::test]
+    async fn an_opening_under_way_is_waited_for_and_not_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let Late { config, shared, .. } = &*late(dir.path(), Kind::NotFound);
+        let task = tokio::spawn(async { Err(Error::new(Kind::TimedOut, "no route")) });
+        let source = Late::going(config.clone(), shared.clone(), task);
+        assert!(source.health().error.unwrap().to_string().contains("still being opened"));
+        assert_eq!(source.refresh().await.unwrap_err().to_string(), "no route");
+        // Then anew: there is nothing.
+        let anew = source.refresh().await.unwrap_err();
+        assert!(anew.to_string().contains("no restic repository"), "{anew}");
     }
 }

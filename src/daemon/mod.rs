@@ -17,6 +17,7 @@ mod recognise;
 mod serve;
 mod signals;
 mod stores;
+mod together;
 mod translate;
 mod unmount;
 

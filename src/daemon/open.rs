@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use super::late::Late;
+use super::together::{self, Opening, Task};
 use super::{process, recognise, stores, translate};
 use crate::cache::{Budget, Folder};
 use crate::config::{self, Config, Credentials, Location};
@@ -26,33 +27,48 @@ pub struct Tree {
     pub immutable: bool,
     /// Sources that could not be opened yet: each error names its source.
     pub failed: Vec<Error>,
+    /// Some of those are being opened, and shown by a refresh once they are.
+    pub is_opening: bool,
     /// Damaged files of those that could be, and why there is no cache: a line each, which the log has already.
     pub left_out: Vec<String>,
 }
 
 /// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
-/// ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
+/// ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail. So are those that take long,
+/// whose opening goes on meanwhile.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let (shared, no_cache) = shared(config);
-    let opened = open_all(config, runtime, &shared);
-    if opened.iter().all(Result::is_err) {
-        return Err(all_failed(opened.into_iter().filter_map(Result::err).collect()));
-    }
+    let openings = runtime.block_on(async { together::settled(begin_all(config, &shared)).await });
     let mut left_out: Vec<String> = no_cache.into_iter().collect();
-    left_out.extend(opened.iter().flatten().flat_map(|source| source.health().left_out));
     let mut members = Vec::new();
     let mut failed = Vec::new();
-    for (source, opened) in config.sources.iter().zip(opened) {
-        let opened = opened.unwrap_or_else(|error| {
-            failed.push(error.clone());
-            Late::new(source.clone(), shared.clone(), error)
-        });
+    let mut is_opening = false;
+    for (source, opening) in config.sources.iter().zip(openings) {
+        let opened = match opening {
+            Opening::Done(Ok(opened)) => {
+                left_out.extend(opened.health().left_out);
+                opened
+            }
+            Opening::Done(Err(error)) => {
+                failed.push(error.clone());
+                Late::new(source.clone(), shared.clone(), error)
+            }
+            Opening::Going(task) => {
+                is_opening = true;
+                let late = Late::going(source.clone(), shared.clone(), task);
+                failed.extend(late.health().error);
+                late
+            }
+        };
         members.push(translate::member(opened, source));
+    }
+    if failed.len() == members.len() {
+        return Err(all_failed(failed));
     }
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
     let namespace = Namespace::new(members, translate::names(config))?;
-    Ok(Tree { namespace, immutable: true, failed, left_out })
+    Ok(Tree { namespace, immutable: true, failed, is_opening, left_out })
 }
 
 /// The first failure, with a word about the others.
@@ -67,7 +83,10 @@ fn all_failed(failed: Vec<Error>) -> Error {
 
 /// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
 pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
-    open_all(config, runtime, &shared(config).0)
+    let shared = shared(config).0;
+    runtime.block_on(async {
+        join_all(begin_all(config, &shared)).await.into_iter().map(together::flat).collect()
+    })
 }
 
 /// What all sources share, and why there is no cache directory although there should be one.
@@ -83,16 +102,16 @@ fn shared(config: &Config) -> (Arc<Shared>, Option<String>) {
     (Shared::with_cache(Budget::of(config.memory), cache), failure)
 }
 
-fn open_all(config: &Config, runtime: &Handle, shared: &Arc<Shared>) -> Vec<Result<Arc<dyn Source>>> {
+/// Begins to open every source. Within a runtime.
+fn begin_all(config: &Config, shared: &Arc<Shared>) -> Vec<Task> {
     // One after the other: a prompt cannot be shared.
     let specs: Vec<_> = config.sources.iter().map(spec).collect();
-    runtime.block_on(join_all(specs.into_iter().map(|spec| open_spec(spec, shared.clone()))))
+    specs.into_iter().map(|spec| begin(spec, shared.clone())).collect()
 }
 
-/// Opens a source on a task of its own, whose panic is an error here.
-pub(super) async fn open_spec(spec: Result<restic::Spec>, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    let opening = tokio::spawn(restic::open(spec?, shared));
-    opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
+/// Opens a source on a task of its own.
+pub(super) fn begin(spec: Result<restic::Spec>, shared: Arc<Shared>) -> Task {
+    tokio::spawn(async move { restic::open(spec?, shared).await })
 }
 
 /// A call of a distant store ends after this: a little before whoever waits for file data gives up by default, so that

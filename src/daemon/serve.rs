@@ -139,6 +139,10 @@ fn serve_on(
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();
+    if tree.is_opening {
+        let namespace = namespace.clone();
+        runtime.spawn(async move { namespace.refresh().await });
+    }
     signals::refresh_on(hangups, namespace, life.clone(), orders.foreground);
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;

@@ -33,6 +33,9 @@ use crate::tree::{SourceHealth, Usage};
 /// Index or snapshot files fetched at a time.
 const FETCHES: usize = 16;
 
+/// A file that came wrong is fetched so many times more: it may have been mixed up or damaged on its way.
+const ONCE_MORE: usize = 2;
+
 /// How long after a listing that did not help the next one may be made for a missing blob: doubles up to the second.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -209,9 +212,10 @@ impl Catalogue {
         let mut answer = Err(Error::new(Kind::NotFound, "no store has it"));
         for copy in self.layout.copies() {
             answer = self.fetch_copy(copy, kind, id, read.clone()).await;
-            if answer.as_ref().is_err_and(|error| error.kind() == Kind::Corrupt) {
-                // It may have been mixed up or cut on its way.
-                answer = self.fetch_copy(copy, kind, id, read.clone()).await;
+            for _ in 0..ONCE_MORE {
+                if answer.as_ref().is_err_and(|error| error.kind() == Kind::Corrupt) {
+                    answer = self.fetch_copy(copy, kind, id, read.clone()).await;
+                }
             }
             if answer.is_ok() {
                 break;

@@ -111,6 +111,14 @@ impl Breaker {
         let _ = self.open.subscribe().wait_for(|now| *now == open).await;
     }
 
+    /// Ends when it closes: at once never, later when it is open now or opens meanwhile.
+    pub(super) async fn recovers(&self) {
+        let mut open = self.open.subscribe();
+        for wanted in [true, false] {
+            drop(open.wait_for(|now| *now == wanted).await);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,5 +199,10 @@ mod tests {
             assert_eq!(breaker.succeeded(), Some(Duration::from_secs(7)));
         });
         assert_eq!(breaker.succeeded(), None, "it was closed");
+        tokio::join!(breaker.recovers(), async {
+            assert!(breaker.failed(ENOUGH));
+            tokio::task::yield_now().await;
+            assert!(breaker.succeeded().is_some());
+        });
     }
 }

@@ -41,6 +41,12 @@ impl Bucket {
         level.tokens = (level.tokens + BY_SUCCESS).min(MOST);
     }
 
+    /// An outage is over: what was borrowed during it is forgotten.
+    pub(super) fn forgive(&self) {
+        let mut level = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        level.tokens = level.tokens.max(MOST / 2.0);
+    }
+
     /// Takes a token and answers how long to wait before using it; takes none and answers `None` when that would be
     /// longer than `patience`.
     pub(super) fn take(&self, patience: Duration) -> Option<Duration> {
@@ -79,6 +85,14 @@ mod tests {
             assert_eq!(bucket.take(Duration::from_millis(400)), None);
         }
         assert!(bucket.take(Duration::from_millis(500)).is_some(), "no debt was made");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_leaves_no_debt() {
+        let bucket = Bucket::new();
+        assert!((0..100).all(|_| bucket.take(HOUR).is_some()));
+        bucket.forgive();
+        assert_eq!((0..100).filter(|_| bucket.take(Duration::ZERO).is_some()).count(), 16);
     }
 
     #[tokio::test(start_paused = true)]

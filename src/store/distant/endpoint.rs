@@ -71,6 +71,7 @@ impl Endpoint {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.bucket.succeeded();
         if let Some(down) = self.breaker.succeeded() {
+            self.bucket.forgive();
             tracing::info!("{}: answers again, after {} s", self.name, down.as_secs());
         }
     }

@@ -71,12 +71,15 @@ impl Retry {
         }
     }
 
-    /// Waits so long, but not longer than until a server that was down answers somebody.
+    /// Waits so long, but not longer than until a server that was down answers somebody; never shorter than it asked for.
     async fn wait(&self, pause: Duration, error: &Error) {
-        match error.again() {
-            Again::Down(_) => drop(timeout(pause, self.endpoint.breaker.becomes(false)).await),
-            _ => sleep(pause).await,
-        }
+        let named = match error.again() {
+            Again::Slower(Some(named)) => named.min(pause),
+            _ => Duration::ZERO,
+        };
+        sleep(named).await;
+        // Whether it came back or time is up, there is another attempt.
+        let _ = timeout(pause - named, self.endpoint.breaker.recovers()).await;
     }
 }
 

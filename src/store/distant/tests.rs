@@ -222,6 +222,26 @@ async fn who_was_let_through_before_an_outage_waits_for_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_sleeps_on_after_the_end_of_an_outage() {
+    for fault in [lost(), busy(), failing(Kind::TimedOut, Again::Soon)] {
+        let bed = Bed::new();
+        bed.read().await.unwrap();
+        bed.fails(&Fault::Delay(SECOND));
+        bed.fails(&fault);
+        // More than there are tokens for, all sent before anything failed.
+        let waiting = async { join_all((0..bed.link().limit * 2).map(|_| bed.read())).await };
+        let healing = async {
+            sleep(SECOND * 20).await;
+            bed.faults.heal();
+            Instant::now()
+        };
+        let (results, healed) = tokio::join!(waiting, healing);
+        assert!(results.iter().all(Result::is_ok), "{fault:?}: {:?}", results.iter().find(|r| r.is_err()));
+        assert!(healed.elapsed() < SECOND * 6, "{fault:?}: {:?}", healed.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn some_failures_are_never_felt() {
     for percent in [5, 10, 20] {
         let bed = Bed::new();

@@ -11,6 +11,9 @@ use crate::source::chunked::{BlobKind, Id, Place, Standing};
 /// So many places of a blob are tried.
 const PLACES: usize = 16;
 
+/// Bytes that came wrong are fetched so many times more.
+const ONCE_MORE: usize = 3;
+
 impl Inner {
     /// Brings a blob that its first place did not yield.
     pub(super) async fn rescue(&self, duty: Duty, failures: Vec<(Place, Error)>) {
@@ -20,7 +23,7 @@ impl Inner {
         }
     }
 
-    /// A blob from whichever place yields it: current ones, the first wrong one once more, those of a new listing, those
+    /// A blob from whichever place yields it: current ones, the first wrong one again, those of a new listing, those
     /// marked for deletion, those of index files that are gone. `failures` are the places that failed already.
     pub(super) async fn anywhere(
         &self,
@@ -33,7 +36,7 @@ impl Inner {
         if let Some(blob) = self.try_places(kind, id, current, &mut failures).await {
             return Ok(blob);
         }
-        if let Some(blob) = self.once_more(kind, id, &mut failures).await {
+        if let Some(blob) = self.read_again(kind, id, &mut failures).await {
             return Ok(blob);
         }
         let missing = |(_, error): &(Place, Error)| matches!(error.kind(), Kind::NotFound | Kind::Corrupt);
@@ -48,20 +51,23 @@ impl Inner {
     }
 
     /// The blob from the first place that gave wrong bytes: they may have been mixed up or cut on their way.
-    async fn once_more(&self, kind: BlobKind, id: &Id, failures: &mut [(Place, Error)]) -> Option<Bytes> {
+    async fn read_again(&self, kind: BlobKind, id: &Id, failures: &mut [(Place, Error)]) -> Option<Bytes> {
         let wrong =
             |(place, error): &&mut (Place, Error)| error.kind() == Kind::Corrupt && is_plausible(place);
         let (place, error) = failures.iter_mut().find(wrong)?;
-        match self.read_copy(kind, *id, *place).await {
-            Ok(blob) => {
-                tracing::debug!("{}: blob {id} came wrong once: {error}", self.packs.name());
-                Some(blob)
+        for _ in 0..ONCE_MORE {
+            match self.read_copy(kind, *id, *place).await {
+                Ok(blob) => {
+                    tracing::debug!("{}: blob {id} came wrong: {error}", self.packs.name());
+                    return Some(blob);
+                }
+                Err(again) => *error = again,
             }
-            Err(again) => {
-                *error = again;
-                None
+            if error.kind() != Kind::Corrupt {
+                break;
             }
         }
+        None
     }
 
     async fn try_places(

@@ -56,6 +56,14 @@ counters! {
     STORE_BYTES: "store_bytes", Bytes;
     /// Listings asked of stores.
     STORE_LISTS: "store_lists", Count;
+    /// What was looked for in the disk cache and was there.
+    CACHE_HITS: "cache_hits", Count;
+    /// Bytes of it.
+    CACHE_HIT_BYTES: "cache_hit_bytes", Bytes;
+    /// What was looked for in the disk cache and was not there.
+    CACHE_MISSES: "cache_misses", Count;
+    /// Bytes written to the disk cache.
+    CACHE_WRITTEN_BYTES: "cache_written_bytes", Bytes;
     /// Requests of the kernel: names looked up.
     FUSE_LOOKUP: "fuse_lookup", Count;
     /// Requests of the kernel: attributes asked for by themselves.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What happened, in the few classes that a caller may act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,12 +44,27 @@ pub enum Kind {
     Internal,
 }
 
+/// Whether a request that failed is worth sending once more, as whoever met the failure knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// The same request gets the same answer.
+    #[default]
+    Never,
+    /// It may pass by itself: a connection lost, a body cut short, an error inside the server, no answer in time.
+    Soon,
+    /// The server asks for fewer requests, and may have said how long it wants none.
+    Slower(Option<Duration>),
+    /// Nothing was sent, because the store is held to be down; it is tried again after so long.
+    Down(Duration),
+}
+
 /// An error: its kind, what it was about (outermost context first), and the cause if another library reported one.
 ///
 /// Cheap to clone, because one failed fetch may be answered to many waiting readers.
 #[derive(Clone)]
 pub struct Error {
     kind: Kind,
+    again: Again,
     // Innermost message first; `context` pushes to the end.
     messages: Vec<Arc<str>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -60,7 +76,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind` about `message`, which names the object (repository, snapshot, pack, key, option).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, messages: vec![message.into().into()], source: None }
+        Error { kind, again: Again::Never, messages: vec![message.into().into()], source: None }
     }
 
     /// Like [`Error::new`], with the error that caused it.
@@ -72,7 +88,8 @@ impl Error {
         Error { source: Some(Arc::new(source)), ..Error::new(kind, message) }
     }
 
-    /// Classifies a system call's error on `what` (a path or an operation).
+    /// Classifies the error of a system call, or of a connection, on `what` (a path or an operation). What a network
+    /// does is worth another try.
     pub fn io(what: impl Into<String>, error: std::io::Error) -> Self {
         use std::io::ErrorKind as E;
         let kind = match error.kind() {
@@ -85,12 +102,37 @@ impl Error {
             E::OutOfMemory => Kind::System,
             _ => Kind::Unavailable,
         };
-        Error::caused_by(kind, what, error)
+        let again = match error.kind() {
+            E::ConnectionRefused
+            | E::ConnectionReset
+            | E::ConnectionAborted
+            | E::NotConnected
+            | E::BrokenPipe
+            | E::UnexpectedEof
+            | E::HostUnreachable
+            | E::NetworkUnreachable
+            | E::NetworkDown
+            | E::TimedOut => Again::Soon,
+            _ => Again::Never,
+        };
+        Error::caused_by(kind, what, error).worth(again)
     }
 
     /// The class of this error.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether the request is worth sending once more.
+    pub fn again(&self) -> Again {
+        self.again
+    }
+
+    /// Says whether the request is worth sending once more; without this it is not.
+    #[must_use]
+    pub fn worth(mut self, again: Again) -> Self {
+        self.again = again;
+        self
     }
 
     /// The same error seen as another kind: for the few places where a lower room's "not found" is the upper
@@ -171,6 +213,30 @@ mod tests {
         ] {
             assert_eq!(Error::io("x", std::io::Error::from_raw_os_error(code)).kind(), kind, "errno {code}");
         }
+    }
+
+    #[test]
+    fn only_what_a_network_does_is_worth_another_try() {
+        use std::io::ErrorKind as E;
+        for (kind, again) in [
+            (E::ConnectionReset, Again::Soon),
+            (E::ConnectionRefused, Again::Soon),
+            (E::UnexpectedEof, Again::Soon),
+            (E::TimedOut, Again::Soon),
+            (E::NotFound, Again::Never),
+            (E::PermissionDenied, Again::Never),
+            (E::Other, Again::Never),
+        ] {
+            assert_eq!(Error::io("x", kind.into()).again(), again, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_worth_another_try_stays_so_under_other_names() {
+        let error = Error::new(Kind::Unavailable, "x").worth(Again::Slower(Some(Duration::from_secs(3))));
+        let told = error.context("pack y").with_kind(Kind::Corrupt);
+        assert_eq!(told.again(), Again::Slower(Some(Duration::from_secs(3))));
+        assert_eq!(Error::new(Kind::Unavailable, "x").again(), Again::Never);
     }
 
     #[test]

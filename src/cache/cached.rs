@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Class, Drawer};
 use crate::error::{Error, Kind, Result};
-use crate::store::{ObjectInfo, ObjectStore, Outage, Pace};
+use crate::store::{Level, ObjectInfo, ObjectStore, Outage, Pace};
 
 /// A store that does not answer for so long cannot be reached, where the cache has an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +45,8 @@ struct State {
     seen: HashSet<String>,
     /// Why the cache answers, since when, and as of when.
     outage: Option<Outage>,
-    failed: Option<Instant>,
+    /// When the store could not be reached last, and why.
+    failed: Option<(Instant, Error)>,
 }
 
 impl Cached {
@@ -60,8 +61,8 @@ impl Cached {
 
     /// The store's answer, unless it failed to give one a moment ago; for what the cache may have an answer to.
     async fn ask<'a, T>(&self, call: impl FnOnce() -> BoxFuture<'a, Result<T>>) -> Result<T> {
-        if self.lock().failed.is_some_and(|failed| failed.elapsed() < REST) {
-            return Err(self.away("it could not be reached a moment ago"));
+        if let Some((_, error)) = self.lock().failed.as_ref().filter(|(since, _)| since.elapsed() < REST) {
+            return Err(error.clone());
         }
         let answer = match tokio::time::timeout(PATIENCE, call()).await {
             Ok(answer) => answer,
@@ -70,12 +71,9 @@ impl Cached {
                 format!("{}: no answer in {} s", self.inner.name(), PATIENCE.as_secs()),
             )),
         };
-        self.lock().failed = answer.as_ref().err().filter(|error| is_outage(error)).map(|_| Instant::now());
+        let failed = answer.as_ref().err().filter(|error| is_outage(error));
+        self.lock().failed = failed.map(|error| (Instant::now(), error.clone()));
         answer
-    }
-
-    fn away(&self, why: &str) -> Error {
-        Error::new(Kind::Unavailable, format!("{}: {why}", self.inner.name()))
     }
 
     /// What the store said last, when it cannot be reached because of `error`.
@@ -185,6 +183,10 @@ impl ObjectStore for Cached {
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         self.listed(prefix).boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        self.inner.list_level(prefix)
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

@@ -6,12 +6,13 @@
 
 mod accounts;
 mod command;
+mod credentials;
 #[cfg(test)]
 mod documented;
 mod file;
 mod general;
 mod given;
-mod location;
+pub mod location;
 mod nearest;
 mod options;
 mod password;
@@ -20,6 +21,8 @@ mod source;
 mod values;
 pub mod wire;
 
+pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, Ssh, Tls};
+pub use location::Location;
 pub use password::{Password, Secret};
 
 use std::ffi::OsString;
@@ -28,7 +31,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// Everything a command needs to know; valid by construction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,17 +60,17 @@ pub struct Config {
 pub struct Source {
     /// Its name in the configuration, or the last component of what `-r` said: `{member}` in templates.
     pub name: String,
-    /// How it is called in messages and `/proc/mounts`: the configured name, or the path.
+    /// How it is called in messages and `/proc/mounts`: the configured name, or the location.
     pub title: String,
-    /// Where it is, absolute; of a hot/cold pair the cold part.
-    #[serde(with = "wire::path")]
-    pub path: PathBuf,
+    /// Where it is; of a hot/cold pair the cold part.
+    pub location: Location,
     /// The hot part of a pair.
-    #[serde(with = "wire::optional_path")]
-    pub hot: Option<PathBuf>,
+    pub hot: Option<Location>,
     /// Where its password comes from.
     #[serde(skip)]
     pub password: Password,
+    /// How the place where it lies lets us in.
+    pub credentials: Credentials,
     /// Key to try first.
     pub key_hint: Option<String>,
     /// Which of its snapshots are shown.
@@ -78,6 +81,35 @@ pub struct Source {
     pub access: Option<Access>,
     /// Zone of snapshots that record none.
     pub zone: Option<String>,
+}
+
+impl Source {
+    /// Everything secret about it, always in the same order: the password of the repository, then those of its place.
+    pub fn secrets(&self) -> [&Password; 4] {
+        let Credentials { s3, rest, .. } = &self.credentials;
+        [&self.password, &s3.secret, &s3.session, &rest.password]
+    }
+
+    /// The same, to be changed.
+    pub fn secrets_mut(&mut self) -> [&mut Password; 4] {
+        let Credentials { s3, rest, .. } = &mut self.credentials;
+        [&mut self.password, &mut s3.secret, &mut s3.session, &mut rest.password]
+    }
+
+    /// Reads its password and those of its place, which are known from then on; may run commands or ask on the terminal.
+    /// Errors, which name the source: as [`Password::read`] has them.
+    pub fn read_secrets(&mut self) -> Result<()> {
+        let (name, title) = (self.name.clone(), self.title.clone());
+        let read = |source: &mut Source| -> Result<()> {
+            let Credentials { s3, rest, .. } = &mut source.credentials;
+            s3.secret.settle(&format!("{name}.s3"))?;
+            s3.session.settle(&format!("{name}.s3-session"))?;
+            rest.password.settle(&format!("{name}.rest"))?;
+            source.password = Password::known(source.password.read(&name, &title)?);
+            Ok(())
+        };
+        read(self).context(|| title.clone())
+    }
 }
 
 /// Which snapshots are shown: of every non-empty list at least one entry must match.

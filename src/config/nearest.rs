@@ -10,21 +10,30 @@ pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<
         .map(|(_, word)| word)
 }
 
-/// How many letters have to be inserted, deleted or replaced to turn `a` into `b` (Levenshtein).
+/// How many letters have to be inserted, deleted, replaced or swapped with the next to turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (pair, to) in row.windows(2).zip(&b) {
-            let &[diagonal, above] = pair else { break };
-            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
-            next.push(left);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // Row `i` holds the distances of the first `i` letters of `a` to every beginning of `b`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    let known = |rows: &[Vec<usize>], i: usize, j: usize| {
+        rows.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0)
+    };
+    for (i, from) in a.iter().enumerate() {
+        rows.push(vec![i + 1]);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = known(&rows, i, j) + usize::from(from != to);
+            let mut least = replaced.min(known(&rows, i, j + 1) + 1).min(known(&rows, i + 1, j) + 1);
+            let before =
+                |letters: &[char], at: usize| at.checked_sub(1).and_then(|at| letters.get(at)).copied();
+            if before(&a, i) == Some(*to) && before(&b, j) == Some(*from) {
+                least = least.min(known(&rows, i - 1, j - 1) + 1);
+            }
+            if let Some(row) = rows.last_mut() {
+                row.push(least);
+            }
         }
-        row = next;
     }
-    row.last().copied().unwrap_or(0)
+    known(&rows, a.len(), b.len())
 }
 
 #[cfg(test)]
@@ -32,8 +41,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_levenshtein() {
-        for (a, b, d) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("refresh", "refesh", 1)] {
+    fn distances_count_single_mistakes() {
+        for (a, b, d) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("kitten", "sitting", 3),
+            ("refresh", "refesh", 1),
+            ("sftp", "sfpt", 1),
+            ("abc", "cab", 2),
+        ] {
             assert_eq!(distance(a, b), d, "{a} {b}");
             assert_eq!(distance(b, a), d, "{b} {a}");
         }

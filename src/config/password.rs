@@ -94,6 +94,15 @@ impl Password {
         }
     }
 
+    /// Reads what was said; where nothing was and the service manager left none for `name`, it stays unsaid.
+    /// Errors: as [`Password::read`].
+    pub(super) fn settle(&mut self, name: &str) -> Result<()> {
+        if !self.is_unsaid() || credential(std::env::var_os("CREDENTIALS_DIRECTORY"), name).is_some() {
+            *self = Password::known(self.read(name, name)?);
+        }
+        Ok(())
+    }
+
     /// The password for the source called `name` (`title` in messages); may run a command or ask on the terminal.
     /// Errors: `Password` when there is none, `Denied` when a file of it is readable by others.
     pub fn read(&self, name: &str, title: &str) -> Result<Secret> {

@@ -198,9 +198,8 @@ fn say_password(typed: &Typed, around: &Surroundings, sources: &mut [Source]) {
 fn check_names(sources: &[Source]) -> Result<()> {
     for (i, source) in sources.iter().enumerate() {
         for other in sources.iter().skip(i + 1) {
-            if source.path == other.path {
-                let says = format!("{} is given twice", source.path.display());
-                return Err(Error::new(Kind::Usage, says));
+            if source.location == other.location {
+                return Err(Error::new(Kind::Usage, format!("{} is given twice", source.location)));
             }
             if source.title == other.title {
                 return Err(Error::new(Kind::Usage, format!("two sources are called {}", source.title)));
@@ -256,7 +255,7 @@ mod tests {
     #[test]
     fn a_repository_needs_no_file() {
         let config = Machine::new().resolve(repos(&["/srv/a", "b"])).unwrap();
-        let paths: Vec<_> = config.sources.iter().map(|s| s.path.to_str().unwrap()).collect();
+        let paths: Vec<_> = config.sources.iter().map(|s| s.location.to_string()).collect();
         assert_eq!(paths, ["/srv/a", "/work-dir/b"]);
         assert_eq!(config.sources[1].name, "b");
     }
@@ -269,7 +268,7 @@ mod tests {
         assert_eq!(machine.resolve(repos(&["/srv/a"])).unwrap().sources[0].title, "/srv/a");
         let file = machine.file("c.toml", "[[source]]\nurl = 'repo'\n");
         let config = machine.resolve(Typed { file: Some(file), ..Typed::default() }).unwrap();
-        assert_eq!(config.sources[0].path, machine.dir.path().join("repo"));
+        assert_eq!(config.sources[0].location.as_path().unwrap(), machine.dir.path().join("repo"));
     }
 
     #[test]
@@ -329,7 +328,7 @@ mod tests {
         let mut machine = Machine::new();
         let hot = |typed: Typed| Typed { hot: Some("hot".into()), ..typed };
         let config = machine.resolve(hot(repos(&["/srv/a"]))).unwrap();
-        assert_eq!(config.sources[0].hot.as_deref(), Some(Path::new("/work-dir/hot")));
+        assert_eq!(config.sources[0].hot.as_ref().unwrap().to_string(), "/work-dir/hot");
         let error = machine.resolve(hot(repos(&["/srv/a", "/srv/b"]))).unwrap_err();
         assert_eq!(error.to_string(), "--repo-hot belongs to exactly one -r");
         assert_eq!(machine.resolve(hot(Typed::default())).unwrap_err().kind(), Kind::Usage);

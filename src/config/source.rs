@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::given::{Entry, Key, apply};
+use super::location::Spelled;
 use super::password::{Origin, Password};
-use super::{Access, Filter, Source, accounts, location};
+use super::{Access, Addressing, Credentials, Filter, Source, accounts, location};
 use crate::error::{Error, Kind, Result};
 
 /// A source while it is being read: nothing is checked together yet.
@@ -14,8 +15,11 @@ pub struct Draft {
     pub name: Option<String>,
     pub url: Option<OsString>,
     pub hot: Option<OsString>,
-    pub password_file: Option<PathBuf>,
-    pub password_command: Option<String>,
+    pub password: Said,
+    pub s3_secret: Said,
+    pub rest_password: Said,
+    /// All of it but the secrets.
+    pub credentials: Credentials,
     pub key_hint: Option<String>,
     pub filter: Filter,
     pub set: Option<String>,
@@ -25,22 +29,76 @@ pub struct Draft {
     pub place: String,
 }
 
+/// Where a secret was said to be.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    pub file: Option<PathBuf>,
+    pub command: Option<String>,
+}
+
+impl Said {
+    fn password(self, typed: bool) -> Password {
+        let origin = match (self.command, self.file) {
+            (Some(command), _) => Origin::Command(command),
+            (None, Some(file)) => Origin::File(file),
+            (None, None) => return Password::default(),
+        };
+        Password::new(origin, typed)
+    }
+}
+
 /// What `[[source]]` may say; docs/options.md explains each.
 pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: access },
+    Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
+    Key {
+        name: "client-cert",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
+    },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
+    Key {
+        name: "known-hosts",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)),
+    },
     Key { name: "name", set: |d, e| name(e).map(|v| d.name = Some(v)) },
-    Key { name: "password-command", set: |d, e| e.text().map(|v| d.password_command = Some(v.to_owned())) },
-    Key { name: "password-file", set: |d, e| e.absolute_path().map(|v| d.password_file = Some(v)) },
+    Key { name: "password-command", set: |d, e| e.text().map(|v| d.password.command = Some(v.to_owned())) },
+    Key { name: "password-file", set: |d, e| e.absolute_path().map(|v| d.password.file = Some(v)) },
     Key { name: "path", set: |d, e| e.list().map(|v| d.filter.paths = v) },
+    Key {
+        name: "rclone-config",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.config = Some(v)),
+    },
+    Key {
+        name: "rclone-program",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)),
+    },
     Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
+    Key {
+        name: "rest-password-command",
+        set: |d, e| e.text().map(|v| d.rest_password.command = Some(v.to_owned())),
+    },
+    Key { name: "rest-password-file", set: |d, e| e.absolute_path().map(|v| d.rest_password.file = Some(v)) },
+    Key { name: "rest-user", set: |d, e| e.text().map(|v| d.credentials.rest.user = Some(v.to_owned())) },
+    Key { name: "s3-addressing", set: |d, e| e.choice(ADDRESSING).map(|v| d.credentials.s3.addressing = v) },
+    Key { name: "s3-anonymous", set: |d, e| e.flag().map(|v| d.credentials.s3.anonymous = v) },
+    Key { name: "s3-key-id", set: |d, e| e.text().map(|v| d.credentials.s3.key_id = Some(v.to_owned())) },
+    Key { name: "s3-profile", set: |d, e| e.text().map(|v| d.credentials.s3.profile = Some(v.to_owned())) },
+    Key { name: "s3-region", set: |d, e| e.text().map(|v| d.credentials.s3.region = Some(v.to_owned())) },
+    Key { name: "s3-role", set: |d, e| e.text().map(|v| d.credentials.s3.role = Some(v.to_owned())) },
+    Key { name: "s3-secret-command", set: |d, e| e.text().map(|v| d.s3_secret.command = Some(v.to_owned())) },
+    Key { name: "s3-secret-file", set: |d, e| e.absolute_path().map(|v| d.s3_secret.file = Some(v)) },
     Key { name: "set", set: |d, e| e.text().map(|v| d.set = Some(v.to_owned())) },
+    Key { name: "ssh-config", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.config = Some(v)) },
+    Key { name: "ssh-key", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.key = Some(v)) },
     Key { name: "tag", set: |d, e| e.list().map(|v| d.filter.tags = v) },
     Key { name: "url", set: |d, e| e.text().map(|v| d.url = Some(v.into())) },
     Key { name: "zone", set: |d, e| e.text().map(|v| d.zone = Some(v.to_owned())) },
 ];
+
+const ADDRESSING: &[(&str, Addressing)] =
+    &[("auto", Addressing::Auto), ("path", Addressing::Path), ("virtual", Addressing::Virtual)];
 
 /// Names of the root directory that a source must not take.
 const RESERVED: &[&str] = &["current", "at", "latest", ".backupfs", ".", ".."];
@@ -50,11 +108,16 @@ pub fn draft(header: &Entry, table: &[Entry]) -> Result<Draft> {
     let place = table.first().map_or(&header.place, |entry| &entry.place).clone();
     let mut draft = Draft { place, ..Draft::default() };
     apply(KEYS, &mut draft, table)?;
-    if draft.password_file.is_some() && draft.password_command.is_some() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("{}: source: password-file and password-command exclude each other", draft.place),
-        ));
+    let secrets = [
+        ("password", &draft.password),
+        ("s3-secret", &draft.s3_secret),
+        ("rest-password", &draft.rest_password),
+    ];
+    if let Some((what, _)) =
+        secrets.into_iter().find(|(_, said)| said.file.is_some() && said.command.is_some())
+    {
+        let says = format!("{}: source: {what}-file and {what}-command exclude each other", draft.place);
+        return Err(Error::new(Kind::Usage, says));
     }
     Ok(draft)
 }
@@ -105,25 +168,23 @@ impl Draft {
     pub fn finish(self, base: &Path, typed: bool) -> Result<Source> {
         let at = |error: Error| error.context(self.place.clone());
         let Some(url) = &self.url else {
-            return Err(at(Error::new(Kind::Usage, "source: needs a url (the path of a repository)")));
+            return Err(at(Error::new(Kind::Usage, "source: needs a url (where the repository is)")));
         };
-        let path = location::parse(url, base).map_err(at)?;
+        let Spelled { location, password: in_url } = location::parse(url, base).map_err(at)?;
         let hot = self.hot.as_ref().map(|hot| location::parse(hot, base)).transpose().map_err(at)?;
-        let title = self.name.clone().unwrap_or_else(|| path.display().to_string());
-        let name = self.name.unwrap_or_else(|| {
-            path.file_name().map_or_else(|| "root".to_owned(), |last| last.to_string_lossy().into_owned())
-        });
-        let origin = match (self.password_command, self.password_file) {
-            (Some(command), _) => Origin::Command(command),
-            (None, Some(file)) => Origin::File(file),
-            (None, None) => Origin::Unsaid,
+        let mut credentials = self.credentials;
+        credentials.s3.secret = self.s3_secret.password(typed);
+        credentials.rest.password = match in_url {
+            Some(secret) => Password::known(secret),
+            None => self.rest_password.password(typed),
         };
         Ok(Source {
-            name,
-            title,
-            path,
-            hot,
-            password: Password::new(origin, typed),
+            name: self.name.clone().unwrap_or_else(|| location.last()),
+            title: self.name.unwrap_or_else(|| location.to_string()),
+            location,
+            hot: hot.map(|hot| hot.location),
+            password: self.password.password(typed),
+            credentials,
             key_hint: self.key_hint,
             filter: self.filter,
             set: self.set,
@@ -153,8 +214,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!((source.name.as_str(), source.title.as_str()), ("home", "home"));
-        assert_eq!(source.path, Path::new("/etc/backupfs/repos/home"));
-        assert_eq!(source.hot.as_deref(), Some(Path::new("/fast/home")));
+        assert_eq!(source.location.to_string(), "/etc/backupfs/repos/home");
+        assert_eq!(source.hot.unwrap().to_string(), "/fast/home");
         assert_eq!(source.key_hint.as_deref(), Some("ab12"));
         assert_eq!(source.filter.tags, ["a,b", "c"]);
         assert_eq!((source.filter.hosts.len(), source.filter.paths.len()), (1, 1));
@@ -184,7 +245,8 @@ mod tests {
             ("[[source]]\nurl = '/a'\nname = 'a@+b'\n", "c.toml:3: name: \"a@+b\" is reserved"),
             ("[[source]]\nurl = '/a'\nname = 'latest'\n", "c.toml:3: name: \"latest\" is reserved"),
             ("[[source]]\nurl = '/a'\nkind = 'kopia'\n", "c.toml:3: kind: \"kopia\" is not one of restic"),
-            ("[[source]]\nurl = 's3:x/y'\n", "c.toml:2: \"s3:\" is not supported"),
+            ("[[source]]\nurl = 'b2:x/y'\n", "c.toml:2: \"b2:\" is not supported"),
+            ("[[source]]\nurl = 'rest:h.x'\n", "c.toml:2: rest: what follows is no URL"),
             ("[[source]]\nurl = '/a'\naccess = { mode = 750 }\n", "c.toml:3: mode: must be a text in quotes"),
             ("[[source]]\nurl = '/a'\naccess = { mode = '0999' }\n", "c.toml:3: mode: must be permissions"),
             ("[[source]]\nurl = '/a'\naccess = { user = 'no such one' }\n", "c.toml:3: user: no such user"),

@@ -37,12 +37,17 @@ pub enum Answer {
 const LONGEST: u32 = 256 << 20;
 
 impl Orders {
-    /// Writes them with the sources' passwords. Errors: a password that was not read yet is `Internal`.
+    /// Writes them with the sources' secrets. Errors: a password of a repository that was not read yet is `Internal`.
     pub fn send(&self, to: &mut impl Write) -> Result<()> {
         send(to, &json(self)?)?;
         for source in &self.config.sources {
-            let known = || Error::new(Kind::Internal, "a password was not read before the hand-over");
-            send(to, source.password.known_bytes().ok_or_else(known)?)?;
+            if source.password.known_bytes().is_none() {
+                return Err(Error::new(Kind::Internal, "a password was not read before the hand-over"));
+            }
+            for secret in source.secrets() {
+                // No secret is empty: that stands for none.
+                send(to, secret.known_bytes().unwrap_or_default())?;
+            }
         }
         Ok(())
     }
@@ -51,7 +56,12 @@ impl Orders {
     pub fn receive(from: &mut impl Read) -> Result<Self> {
         let mut orders: Orders = parse(&receive(from)?)?;
         for source in &mut orders.config.sources {
-            source.password = Password::known(Secret::new(receive(from)?));
+            for secret in source.secrets_mut() {
+                let bytes = receive(from)?;
+                if !bytes.is_empty() {
+                    *secret = Password::known(Secret::new(bytes));
+                }
+            }
         }
         Ok(orders)
     }
@@ -117,6 +127,8 @@ mod tests {
         for (i, source) in config.sources.iter_mut().enumerate() {
             source.password = Password::known(Secret::new(Zeroizing::new(format!("pw \0{i}").into_bytes())));
         }
+        config.sources[1].credentials.rest.password =
+            Password::known(Secret::new(Zeroizing::new(b"rest".to_vec())));
         Orders { config, mountpoint: OsStr::from_bytes(b"/mnt/\xfe").into(), foreground: true }
     }
 
@@ -130,6 +142,8 @@ mod tests {
         for (i, source) in received.config.sources.iter().enumerate() {
             assert_eq!(source.password.known_bytes(), Some(format!("pw \0{i}").as_bytes()));
         }
+        let rest = |n: usize| received.config.sources[n].credentials.rest.password.known_bytes();
+        assert_eq!((rest(0), rest(1)), (None, Some(&b"rest"[..])));
     }
 
     #[test]

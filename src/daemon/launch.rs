@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::handover::{Answer, Orders};
 use super::ours;
 use super::{mountpoint, process, recognise};
-use crate::config::{Config, Password};
+use crate::config::{Config, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
 
@@ -35,8 +35,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<Vec<String>> {
     process::keep_secrets()?;
     let mountpoint = mountpoint::absolute(mountpoint)?;
-    let paths = config.sources.iter().flat_map(|source| [Some(&source.path), source.hot.as_ref()]);
-    mountpoint::prepare(&mountpoint, paths.flatten().map(|path| path.as_path()))?;
+    let places = config.sources.iter().flat_map(|source| [Some(&source.location), source.hot.as_ref()]);
+    mountpoint::prepare(&mountpoint, places.flatten().filter_map(Location::as_path))?;
     let mut notes = read_passwords(&mut config)?;
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
@@ -55,18 +55,17 @@ pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<
 /// Reads every password, so that prompts and files are those of whoever typed the command. Of several sources those
 /// whose password cannot be had are left out, with a note each; one alone is the error.
 fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
-    if let [only] = config.sources.as_slice() {
+    if let [only] = config.sources.as_slice()
+        && let Some(path) = only.location.as_path()
+    {
         // Nobody should type a password for what is not there.
-        recognise::restic_at(&only.path).context(|| only.title.clone())?;
+        recognise::restic_at(path).context(|| only.title.clone())?;
     }
     let mut notes = Vec::new();
     let mut failures = Vec::new();
     for mut source in std::mem::take(&mut config.sources) {
-        match source.password.read(&source.name, &source.title).context(|| source.title.clone()) {
-            Ok(secret) => {
-                source.password = Password::known(secret);
-                config.sources.push(source);
-            }
+        match source.read_secrets() {
+            Ok(()) => config.sources.push(source),
             Err(error) => {
                 notes.push(format!("left out: {error}"));
                 failures.push(error);

@@ -1,6 +1,5 @@
 //! From a configuration to a tree.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -9,7 +8,7 @@ use tokio::runtime::Handle;
 use super::keep::Common;
 use super::late::Late;
 use super::{process, recognise, translate};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::Namespace;
 use crate::source::restic;
@@ -82,17 +81,29 @@ pub(super) async fn open_spec(spec: Result<restic::Spec>, common: &Common) -> Re
     opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
 }
 
+/// The store that holds what lies at `location`; what it needs of `credentials` is known.
+fn store(location: &Location, _credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+    match location {
+        Location::Local(path) => Ok(Arc::new(Local::new(path)?)),
+        Location::S3(_) | Location::Rest(_) | Location::Sftp(_) | Location::Rclone(_) => {
+            Err(Error::new(Kind::Unsupported, "this version reads local repositories"))
+        }
+    }
+}
+
 /// What the restic room needs to open a source.
 pub(super) fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
     process::keep_secrets()?;
-    let named = || source.title.clone();
-    let store = |path: &Path| -> Result<Arc<dyn ObjectStore>> {
-        recognise::restic_at(path).context(named)?;
-        Ok(Arc::new(Local::new(path)?))
-    };
-    let cold = store(&source.path)?;
-    let hot = source.hot.as_deref().map(&store).transpose()?;
-    let password = source.password.read(&source.name, &source.title).context(named)?;
+    let places = || [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
+    // Nobody should type a password for what is not there.
+    for path in places().filter_map(Location::as_path) {
+        recognise::restic_at(path).context(|| source.title.clone())?;
+    }
+    let mut source = source.clone();
+    source.read_secrets()?;
+    let store = |location| store(location, &source.credentials).context(|| source.title.clone());
+    let (cold, hot) = (store(&source.location)?, source.hot.as_ref().map(store).transpose()?);
+    let password = source.password.read(&source.name, &source.title)?;
     let (cold, drawer) = common.kept(cold, &source.title);
     let hot = hot.map(|hot| common.kept(hot, &source.title).0);
     Ok(restic::Spec {

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::key::{check_key, check_limit, check_prefix, check_range};
-use super::{ObjectInfo, ObjectStore, Pace};
+use super::{Level, ObjectInfo, ObjectStore, Pace};
 use crate::error::{Error, Kind, Result};
 
 /// Objects in memory, by key.
@@ -49,6 +49,23 @@ impl Memory {
         let below = objects.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
         Ok(below.map(|(key, bytes)| ObjectInfo { key: key.clone(), size: bytes.len() as u64 }).collect())
     }
+
+    fn level_below(&self, prefix: &str) -> Result<Level> {
+        let mut level = Level::default();
+        for object in self.objects_below(prefix)? {
+            match object.key.get(prefix.len()..).and_then(|rest| rest.find('/')) {
+                None => level.objects.push(object),
+                Some(slash) => {
+                    let below = object.key.get(..=prefix.len() + slash).unwrap_or_default();
+                    // Those of one prefix lie together.
+                    if level.below.last().is_none_or(|last| last != below) {
+                        level.below.push(below.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(level)
+    }
 }
 
 impl ObjectStore for Memory {
@@ -62,6 +79,10 @@ impl ObjectStore for Memory {
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         ready(self.objects_below(prefix)).boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        ready(self.level_below(prefix)).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

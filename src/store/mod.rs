@@ -1,9 +1,11 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
+pub mod http;
 mod key;
 mod local;
 mod memory;
+pub mod transfer;
 
 pub use local::Local;
 pub use memory::Memory;
@@ -13,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// An object as a listing or a stat tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,15 @@ pub struct ObjectInfo {
     pub key: String,
     /// Its length in bytes.
     pub size: u64,
+}
+
+/// What lies directly below a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// Its own objects.
+    pub objects: Vec<ObjectInfo>,
+    /// The prefixes one level deeper, whole and with a slash at the end: `a/`, `a/b/`.
+    pub below: Vec<String>,
 }
 
 /// What a request to a store costs, roughly: how reads are put together follows from it.
@@ -71,6 +82,16 @@ pub trait ObjectStore: Send + Sync {
     /// particular order. A prefix that holds nothing, or does not exist, is an empty list; an unreachable store is an
     /// error.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>>;
+
+    /// What lies directly below `prefix` (as in [`list`](ObjectStore::list)), in no particular order: one listing with a
+    /// delimiter and whatever it takes to get all of it, but nothing of what lies deeper. Each object and each deeper
+    /// prefix is named once. A prefix that holds nothing may be named where the store keeps directories. Of a store of
+    /// all buckets the deeper prefixes of the empty one are the buckets. Errors: `Unsupported` from a store that has no
+    /// such listing (a REST server), which is what this default says.
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        let says = format!("{}: what lies at {prefix:?} cannot be listed one level at a time", self.name());
+        Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
+    }
 
     /// The object at `key`.
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>>;

@@ -78,13 +78,18 @@ fn a_mistake_in_the_configuration_names_its_line() {
 }
 
 #[test]
-fn later_kinds_of_repository_are_refused_without_their_secrets() {
+fn places_that_are_not_read_are_refused_without_their_secrets() {
     let mountpoint = Mountpoint::new();
-    for url in
-        ["s3:https://s3.example.org/b", "rest:https://user:hunter2@host/", "sftp:host:/x", "kopia:/srv/k"]
-    {
-        let says = message(backupfs().arg("mount").arg(mountpoint.path()).args(["-r", url]), 32);
-        assert!(says.contains("not supported by this version") && !says.contains("hunter2"), "{says}");
+    for (url, code, remedy) in [
+        ("kopia:/srv/k", 32, "not supported: this version reads restic"),
+        ("b2:bucket:path", 32, "reach it by rclone:REMOTE:PATH"),
+        ("https://user:hunter2@host/", 1, "did you mean \"rest:https:\"?"),
+        ("s3:https://AKIA:hunter2@host/b", 1, "keys do not belong into the URL"),
+        ("sftp:user:hunter2@host:/x", 1, "ssh uses keys"),
+    ] {
+        let says = message(backupfs().arg("mount").arg(mountpoint.path()).args(["-r", url]), code);
+        assert!(says.contains(remedy) && !says.contains("hunter2"), "{says}");
+        assert_eq!(says.trim_end().lines().count(), 1, "{says}");
     }
 }
 

@@ -13,3 +13,4 @@
 mod harness;
 mod source;
 mod store;
+mod subjects;

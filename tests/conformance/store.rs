@@ -1,118 +1,64 @@
 //! The contract of `store::ObjectStore`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::sync::Arc;
 
 use backupfs::error::{Error, Kind, Result};
-use backupfs::store::{Local, Memory, ObjectStore};
+use backupfs::store::ObjectStore;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
+use crate::subjects::*;
 
 /// More than any object here has.
 const MUCH: u64 = 1 << 30;
 
-/// A store with a way to change what lies in it.
-trait Subject {
-    fn put(&self, key: &str, bytes: &[u8]);
-    fn remove(&self, key: &str);
-    fn store(&self) -> Arc<dyn ObjectStore>;
-}
-
-struct InMemory(Arc<Memory>);
-
-impl InMemory {
-    fn empty() -> Self {
-        InMemory(Arc::new(Memory::new()))
-    }
-}
-
-impl Subject for InMemory {
-    fn put(&self, key: &str, bytes: &[u8]) {
-        self.0.insert(key, bytes.to_vec()).unwrap();
-    }
-
-    fn remove(&self, key: &str) {
-        self.0.remove(key).unwrap();
-    }
-
-    fn store(&self) -> Arc<dyn ObjectStore> {
-        self.0.clone()
-    }
-}
-
-struct InDirectory(tempfile::TempDir);
-
-impl InDirectory {
-    fn empty() -> Self {
-        InDirectory(tempfile::tempdir().unwrap())
-    }
-}
-
-impl Subject for InDirectory {
-    fn put(&self, key: &str, bytes: &[u8]) {
-        let path = self.0.path().join(key);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-
-    fn remove(&self, key: &str) {
-        fs::remove_file(self.0.path().join(key)).unwrap();
-    }
-
-    fn store(&self) -> Arc<dyn ObjectStore> {
-        Arc::new(Local::new(self.0.path()).unwrap())
-    }
-}
-
-/// A store around a store in memory.
-struct Wrapped(InMemory, fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>);
-
-impl Subject for Wrapped {
-    fn put(&self, key: &str, bytes: &[u8]) {
-        self.0.put(key, bytes);
-    }
-
-    fn remove(&self, key: &str) {
-        self.0.remove(key);
-    }
-
-    fn store(&self) -> Arc<dyn ObjectStore> {
-        self.1(self.0.store())
-    }
-}
-
-macro_rules! suite {
-    ($name:ident, $subject:expr; $($check:ident),* $(,)?) => {
-        mod $name {
-            use super::*;
-            $(
-                #[tokio::test]
-                async fn $check() {
-                    super::$check(&$subject).await;
-                }
-            )*
-        }
+macro_rules! checks {
+    ($subject:expr; $($check:ident),* $(,)?) => {
+        use super::*;
+        $(
+            #[tokio::test]
+            async fn $check() {
+                super::$check(&$subject).await;
+            }
+        )*
     };
+}
+
+/// What holds for every store. Keys are those of a restic repository, because some stores take no others.
+macro_rules! suite {
     ($($name:ident: $subject:expr),* $(,)?) => {
-        $(suite! { $name, $subject;
-            lists_below_a_prefix_at_any_depth,
-            prefixes_that_hold_nothing_are_empty,
-            stat_agrees_with_the_listing,
-            gets_whole_objects,
-            what_is_longer_than_wanted_is_unsupported,
-            ranges_are_exact_at_all_edges,
-            ranges_past_the_end_are_corrupt,
-            missing_objects_are_not_found,
-            what_is_no_key_is_invalid,
-            keys_may_be_any_text,
-            nothing_is_remembered,
-            many_calls_at_once_do_not_mix,
-            an_abandoned_call_harms_nobody,
+        $(mod $name {
+            checks! { $subject;
+                lists_below_a_prefix_at_any_depth,
+                prefixes_that_hold_nothing_are_empty,
+                stat_agrees_with_the_listing,
+                gets_whole_objects,
+                what_is_longer_than_wanted_is_unsupported,
+                ranges_are_exact_at_all_edges,
+                ranges_past_the_end_are_corrupt,
+                missing_objects_are_not_found,
+                what_is_no_key_is_invalid,
+                names_may_be_any_text,
+                nothing_is_remembered,
+                many_calls_at_once_do_not_mix,
+                an_abandoned_call_harms_nobody,
+            }
+        })*
+    };
+}
+
+/// What holds besides for stores that take any key.
+macro_rules! free_keys {
+    ($($name:ident: $subject:expr),* $(,)?) => {
+        $(mod $name {
+            checks! { $subject;
+                keys_may_be_any_text,
+                prefixes_end_with_their_slash,
+                one_level_names_what_lies_directly_below,
+            }
         })*
     };
 }
@@ -122,6 +68,14 @@ suite! {
     local: InDirectory::empty(),
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
+    cached: InCache::empty(),
+}
+
+free_keys! {
+    any_keys_in_memory: InMemory::empty(),
+    any_keys_in_a_directory: InDirectory::empty(),
+    any_keys_in_a_cache: InCache::empty(),
+    any_keys_wrapped: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
 }
 
 /// `length` bytes in which every offset looks different from its neighbours.
@@ -142,17 +96,18 @@ async fn listed(store: &dyn ObjectStore, prefix: &str) -> BTreeMap<String, u64> 
 }
 
 async fn lists_below_a_prefix_at_any_depth(subject: &dyn Subject) {
-    for (key, size) in [("config", 1), ("data/00/a", 0), ("data/01/b", 2), ("data/c", 3), ("database/d", 4)] {
+    let put = [("config", 1), ("data/00/00a", 0), ("data/01/01b", 2), ("index/c", 3), ("locks/d", 4)];
+    for (key, size) in put {
         subject.put(key, &bytes(size));
     }
     let store = subject.store();
-    let expected = |keys: &[(&str, u64)]| keys.iter().map(|&(k, s)| (k.to_owned(), s)).collect();
-    let all: BTreeMap<_, _> =
-        expected(&[("config", 1), ("data/00/a", 0), ("data/01/b", 2), ("data/c", 3), ("database/d", 4)]);
-    assert_eq!(listed(&*store, "").await, all);
-    let data: BTreeMap<_, _> = expected(&[("data/00/a", 0), ("data/01/b", 2), ("data/c", 3)]);
-    assert_eq!(listed(&*store, "data/").await, data);
-    assert_eq!(listed(&*store, "data/00/").await, expected(&[("data/00/a", 0)]));
+    let expected = |keys: &[(&str, usize)]| -> BTreeMap<_, _> {
+        keys.iter().map(|&(k, s)| (k.to_owned(), s as u64)).collect()
+    };
+    assert_eq!(listed(&*store, "").await, expected(&put));
+    assert_eq!(listed(&*store, "data/").await, expected(&put[1..3]));
+    assert_eq!(listed(&*store, "data/00/").await, expected(&put[1..2]));
+    assert_eq!(listed(&*store, "index/").await, expected(&put[3..4]));
 }
 
 async fn prefixes_that_hold_nothing_are_empty(subject: &dyn Subject) {
@@ -165,116 +120,167 @@ async fn prefixes_that_hold_nothing_are_empty(subject: &dyn Subject) {
     assert!(listed(&*store, "config/deeper/").await.is_empty());
 }
 
+async fn one_level_names_what_lies_directly_below(subject: &dyn Subject) {
+    for key in ["config", "data/00/a", "data/00/deep/er/x", "data/01/b", "data/c", "database/d"] {
+        subject.put(key, key.as_bytes());
+    }
+    let store = subject.store();
+    for (prefix, objects, below) in [
+        ("", &["config"][..], &["data/", "database/"][..]),
+        ("data/", &["data/c"], &["data/00/", "data/01/"]),
+        ("data/00/", &["data/00/a"], &["data/00/deep/"]),
+        ("data/00/deep/", &[], &["data/00/deep/er/"]),
+        ("dat/", &[], &[]),
+        ("config/", &[], &[]),
+    ] {
+        let mut level = store.list_level(prefix).await.unwrap();
+        level.below.sort();
+        level.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(level.below, below, "{prefix:?}");
+        let sized: Vec<_> = level.objects.iter().map(|o| (o.key.as_str(), o.size)).collect();
+        let expected: Vec<_> = objects.iter().map(|key| (*key, key.len() as u64)).collect();
+        assert_eq!(sized, expected, "{prefix:?}");
+    }
+    for prefix in ["data", "/", "../", "data//"] {
+        assert_eq!(kind(store.list_level(prefix).await), Kind::Invalid, "{prefix:?}");
+    }
+}
+
+async fn prefixes_end_with_their_slash(subject: &dyn Subject) {
+    for key in ["data/c", "database/d", "data.e"] {
+        subject.put(key, key.as_bytes());
+    }
+    let store = subject.store();
+    assert_eq!(listed(&*store, "data/").await.into_keys().collect::<Vec<_>>(), ["data/c"]);
+    assert_eq!(listed(&*store, "").await.len(), 3);
+}
+
 async fn stat_agrees_with_the_listing(subject: &dyn Subject) {
-    subject.put("data/00/a", &bytes(70_000));
-    subject.put("empty", b"");
+    subject.put("data/00/00a", &bytes(70_000));
+    subject.put("keys/empty", b"");
     let store = subject.store();
     for info in store.list("").await.unwrap() {
         assert_eq!(store.stat(&info.key).await.unwrap(), info);
     }
-    assert_eq!(store.stat("data/00/a").await.unwrap().size, 70_000);
+    assert_eq!(store.stat("data/00/00a").await.unwrap().size, 70_000);
 }
 
 async fn gets_whole_objects(subject: &dyn Subject) {
     let store = subject.store();
     for size in [0, 1, 4096, 3 << 20] {
-        subject.put("object", &bytes(size));
-        assert_eq!(store.get("object", MUCH).await.unwrap(), bytes(size));
+        subject.put("index/object", &bytes(size));
+        assert_eq!(store.get("index/object", MUCH).await.unwrap(), bytes(size));
     }
 }
 
 async fn what_is_longer_than_wanted_is_unsupported(subject: &dyn Subject) {
-    subject.put("object", &bytes(1000));
-    subject.put("empty", b"");
+    subject.put("index/object", &bytes(1000));
+    subject.put("index/empty", b"");
     let store = subject.store();
-    assert_eq!(store.get("object", 1000).await.unwrap().len(), 1000);
-    assert_eq!(kind(store.get("object", 999).await), Kind::Unsupported);
-    assert_eq!(kind(store.get("object", 0).await), Kind::Unsupported);
-    assert_eq!(store.get("empty", 0).await.unwrap(), "");
+    assert_eq!(store.get("index/object", 1000).await.unwrap().len(), 1000);
+    assert_eq!(kind(store.get("index/object", 999).await), Kind::Unsupported);
+    assert_eq!(kind(store.get("index/object", 0).await), Kind::Unsupported);
+    assert_eq!(store.get("index/empty", 0).await.unwrap(), "");
 }
 
 async fn ranges_are_exact_at_all_edges(subject: &dyn Subject) {
     const SIZE: usize = 300_000;
     let content = bytes(SIZE);
-    subject.put("data/x", &content);
+    subject.put("data/xx/xxx", &content);
     let store = subject.store();
     let edges = [0, 1, 4095, 4096, 4097, 131_072, SIZE - 1, SIZE];
     for start in edges {
         for end in edges.into_iter().filter(|&end| end >= start) {
-            let range = store.get_range("data/x", start as u64, (end - start) as u64).await.unwrap();
+            let range = store.get_range("data/xx/xxx", start as u64, (end - start) as u64).await.unwrap();
             assert!(range == content[start..end], "{start}..{end}");
         }
     }
 }
 
 async fn ranges_past_the_end_are_corrupt(subject: &dyn Subject) {
-    subject.put("data/x", &bytes(10));
-    subject.put("empty", b"");
+    subject.put("data/xx/xxx", &bytes(10));
+    subject.put("index/empty", b"");
     let store = subject.store();
     for (offset, length) in
         [(0, 11), (9, 2), (10, 1), (11, 0), (1 << 62, 1), (0, 1 << 62), (u64::MAX, u64::MAX)]
     {
-        assert_eq!(kind(store.get_range("data/x", offset, length).await), Kind::Corrupt, "{offset} {length}");
+        let range = store.get_range("data/xx/xxx", offset, length).await;
+        assert_eq!(kind(range), Kind::Corrupt, "{offset} {length}");
     }
-    assert_eq!(kind(store.get_range("empty", 0, 1).await), Kind::Corrupt);
+    assert_eq!(kind(store.get_range("index/empty", 0, 1).await), Kind::Corrupt);
 }
 
 async fn missing_objects_are_not_found(subject: &dyn Subject) {
-    subject.put("data/00/x", b"x");
+    subject.put("data/00/00x", b"x");
     let store = subject.store();
-    for key in ["missing", "data", "data/00", "data/00/y", "data/00/x/y", "Data/00/x"] {
+    for key in ["missing", "index/missing", "data", "data/00", "data/00/00y", "data/00/00x/y", "Data/00/00x"]
+    {
         assert_eq!(kind(store.stat(key).await), Kind::NotFound, "{key}");
         assert_eq!(kind(store.get(key, MUCH).await), Kind::NotFound, "{key}");
         assert_eq!(kind(store.get_range(key, 0, 0).await), Kind::NotFound, "{key}");
+        assert_eq!(kind(store.get_range(key, 0, 5).await), Kind::NotFound, "{key}");
     }
 }
 
 async fn what_is_no_key_is_invalid(subject: &dyn Subject) {
-    subject.put("data/x", b"x");
+    subject.put("index/x", b"x");
     let store = subject.store();
-    for key in ["", "/data/x", "../x", "data/../data/x", "data//x", "data/x/", "./data/x", "a\0b"] {
+    for key in ["", "/index/x", "../x", "index/../index/x", "index//x", "index/x/", "./index/x", "a\0b"] {
         assert_eq!(kind(store.stat(key).await), Kind::Invalid, "{key:?}");
         assert_eq!(kind(store.get(key, MUCH).await), Kind::Invalid, "{key:?}");
         assert_eq!(kind(store.get_range(key, 0, 1).await), Kind::Invalid, "{key:?}");
     }
-    for prefix in ["data", "/", "../", "/data/", "data//"] {
+    for prefix in ["index", "/", "../", "/index/", "index//"] {
         assert_eq!(kind(store.list(prefix).await), Kind::Invalid, "{prefix:?}");
+    }
+}
+
+/// Texts that are something else to a shell, a URL or a terminal.
+const TEXTS: &[&str] = &["with space", "-dash", "line\nbreak", "%2F", "a..b", "...", "?x#y&z=1+", "é日本"];
+
+async fn names_may_be_any_text(subject: &dyn Subject) {
+    let store = subject.store();
+    for name in TEXTS {
+        let key = format!("snapshots/{name}");
+        subject.put(&key, name.as_bytes());
+        assert_eq!(store.get(&key, MUCH).await.unwrap(), name.as_bytes());
+        assert_eq!(listed(&*store, "snapshots/").await.get(&key), Some(&(name.len() as u64)));
     }
 }
 
 async fn keys_may_be_any_text(subject: &dyn Subject) {
     let store = subject.store();
-    for key in ["日本/é", "with space", "-dash", "line\nbreak", "%2F", "a..b", "...", "?x#y&z=1+"] {
+    for key in TEXTS.iter().chain(&["日本/é"]) {
         subject.put(key, key.as_bytes());
         assert_eq!(store.get(key, MUCH).await.unwrap(), key.as_bytes());
-        assert_eq!(listed(&*store, "").await.get(key), Some(&(key.len() as u64)));
+        assert_eq!(listed(&*store, "").await.get(*key), Some(&(key.len() as u64)));
     }
 }
 
 async fn nothing_is_remembered(subject: &dyn Subject) {
     let store = subject.store();
-    assert_eq!(kind(store.get("x", MUCH).await), Kind::NotFound);
-    subject.put("x", b"one");
-    assert_eq!(store.get("x", MUCH).await.unwrap(), "one");
-    subject.put("x", b"other");
-    assert_eq!(store.get("x", MUCH).await.unwrap(), "other");
-    assert_eq!(store.stat("x").await.unwrap().size, 5);
-    subject.remove("x");
-    assert_eq!(kind(store.stat("x").await), Kind::NotFound);
+    assert_eq!(kind(store.get("keys/x", MUCH).await), Kind::NotFound);
+    subject.put("keys/x", b"one");
+    assert_eq!(store.get("keys/x", MUCH).await.unwrap(), "one");
+    subject.put("keys/x", b"other");
+    assert_eq!(store.get("keys/x", MUCH).await.unwrap(), "other");
+    assert_eq!(store.stat("keys/x").await.unwrap().size, 5);
+    subject.remove("keys/x");
+    assert_eq!(kind(store.stat("keys/x").await), Kind::NotFound);
     assert!(listed(&*store, "").await.is_empty());
 }
 
 async fn many_calls_at_once_do_not_mix(subject: &dyn Subject) {
     let content = bytes(100_000);
     for n in 0..10 {
-        subject.put(&format!("data/{n}"), &content[n..]);
+        subject.put(&format!("index/{n}"), &content[n..]);
     }
     let store = subject.store();
     let calls = (0..300).map(|i| {
         let (store, content) = (&store, &content);
         async move {
             let (n, offset) = (i % 10, i * 300);
-            let range = store.get_range(&format!("data/{n}"), offset as u64, 500).await.unwrap();
+            let range = store.get_range(&format!("index/{n}"), offset as u64, 500).await.unwrap();
             assert!(range == content[n + offset..][..500]);
         }
     });
@@ -282,14 +288,14 @@ async fn many_calls_at_once_do_not_mix(subject: &dyn Subject) {
 }
 
 async fn an_abandoned_call_harms_nobody(subject: &dyn Subject) {
-    subject.put("x", &bytes(1 << 20));
+    subject.put("index/x", &bytes(1 << 20));
     let store = subject.store();
     for _ in 0..100 {
-        drop(store.get("x", MUCH));
+        drop(store.get("index/x", MUCH));
         drop(store.list("").now_or_never());
-        drop(store.get("x", MUCH).now_or_never());
+        drop(store.get("index/x", MUCH).now_or_never());
     }
-    assert_eq!(store.get("x", MUCH).await.unwrap(), bytes(1 << 20));
+    assert_eq!(store.get("index/x", MUCH).await.unwrap(), bytes(1 << 20));
 }
 
 #[tokio::test]

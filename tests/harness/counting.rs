@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use backupfs::error::Result;
-use backupfs::store::{ObjectInfo, ObjectStore, Pace};
+use backupfs::store::{Level, ObjectInfo, ObjectStore, Pace};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     List(String),
+    Level(String),
     Stat(String),
     Get(String),
     Range { key: String, offset: u64, length: u64 },
@@ -50,6 +51,11 @@ impl ObjectStore for CountingStore {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         self.count(Call::List(prefix.into()));
         self.inner.list(prefix).boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        self.count(Call::Level(prefix.into()));
+        self.inner.list_level(prefix)
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backupfs::error::{Error, Kind, Result};
-use backupfs::store::{ObjectInfo, ObjectStore, Pace};
+use backupfs::store::{Level, ObjectInfo, ObjectStore, Pace};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending};
@@ -155,6 +155,14 @@ impl ObjectStore for FaultyStore {
         async move {
             self.meet(prefix, true).await?;
             self.inner.list(prefix).await
+        }
+        .boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        async move {
+            self.meet(prefix, true).await?;
+            self.inner.list_level(prefix).await
         }
         .boxed()
     }

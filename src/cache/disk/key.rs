@@ -33,8 +33,8 @@ impl Key {
 
     /// Spread evenly: which bucket of the table it belongs to, and what it is known by there.
     pub(super) fn halves(&self) -> (u64, u64) {
-        let whole = u128::from_le_bytes(self.0);
-        ((whole >> 64) as u64, whole as u64)
+        let half = |half: Option<&[u8; 8]>| half.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        (half(self.0.last_chunk()), half(self.0.first_chunk()))
     }
 }
 

@@ -17,7 +17,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::key::{Key, Owner};
 
 /// Where records begin.
-pub(super) const ALIGN: u64 = 16;
+pub(super) const ALIGN: u64 = PADDED as u64;
+const PADDED: usize = 16;
 
 /// What stands before a payload.
 pub(super) const HEADER: usize = 48;
@@ -46,7 +47,7 @@ pub(super) fn append(to: &mut Vec<u8>, owner: Owner, key: &Key, sealed: bool, pa
     let checksum = checksum(to.get(start..).unwrap_or_default(), payload);
     to.extend(checksum.to_le_bytes());
     to.extend(payload);
-    to.resize(to.len().next_multiple_of(ALIGN as usize), 0);
+    to.resize(to.len().next_multiple_of(PADDED), 0);
 }
 
 /// Bytes of a record from its beginning to the end of its payload.

@@ -13,7 +13,9 @@ const PATIENT: Duration = Duration::from_secs(60);
 
 /// Content that differs at every offset and for every number.
 fn content(n: u64, length: usize) -> Vec<u8> {
-    (0..length as u64).map(|at| (n.wrapping_mul(0x9E37_79B9).wrapping_add(at * 31) >> 3) as u8).collect()
+    (0..length as u64)
+        .map(|at| (n.wrapping_mul(0x9E37_79B9).wrapping_add(at * 31) >> 3).to_le_bytes()[0])
+        .collect()
 }
 
 fn folder(dir: &Path) -> Folder {

@@ -60,7 +60,7 @@ impl Inner {
     }
 
     /// A blob from what is kept of it.
-    pub(super) async fn from_kept(&self, kind: BlobKind, id: Id, place: Place) -> Option<Bytes> {
+    pub(super) async fn kept_blob(&self, kind: BlobKind, id: Id, place: Place) -> Option<Bytes> {
         let stored = self.kept(std::iter::once(&place)).await.pop()??;
         let packs = Arc::clone(&self.packs);
         let plain = self.shared.pool.run(move || packs.decode(&id, &place, &stored)).await;

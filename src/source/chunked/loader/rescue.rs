@@ -83,7 +83,7 @@ impl Inner {
 
     async fn read_copy(self: &Arc<Self>, kind: BlobKind, id: Id, place: Place) -> Result<Bytes> {
         let _room = self.shared.room_for(u64::from(place.length) + u64::from(place.size)).await;
-        if let Some(plain) = self.from_kept(kind, id, place).await {
+        if let Some(plain) = self.kept_blob(kind, id, place).await {
             return Ok(plain);
         }
         let stored = self.read(kind, &place.pack, u64::from(place.offset), u64::from(place.length)).await?;

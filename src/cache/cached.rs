@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{Level, ObjectInfo, ObjectStore, Outage, Pace};
 
 /// A store that does not answer for so long cannot be reached, where the cache has an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A store that could not be reached is not asked again for so long, where the cache has an answer.
 const REST: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! From a configuration to a tree.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
@@ -12,6 +13,7 @@ use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::Namespace;
 use crate::source::restic;
+use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
 use crate::tree::Source;
 
@@ -81,8 +83,21 @@ pub(super) async fn open_spec(spec: Result<restic::Spec>, common: &Common) -> Re
     opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
 }
 
-/// The store that holds what lies at `location`; what it needs of `credentials` is known.
-fn store(location: &Location, _credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+/// A call of a distant store ends after this: a little before whoever waits for file data gives up by default, so that
+/// the cause is told.
+const PATIENCE: Duration = Duration::from_secs(57);
+
+/// The store that holds what lies at `location`, with what a network needs around it.
+fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+    let bare = bare_store(location, credentials)?;
+    Ok(match location.server() {
+        Some(server) => distant::guarded(bare, Endpoint::of(&server), PATIENCE),
+        None => bare,
+    })
+}
+
+/// The store itself; what it needs of `credentials` is known.
+fn bare_store(location: &Location, _credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     match location {
         Location::Local(path) => Ok(Arc::new(Local::new(path)?)),
         Location::S3(_) | Location::Rest(_) | Location::Sftp(_) | Location::Rclone(_) => {

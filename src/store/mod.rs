@@ -1,6 +1,11 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
+pub mod distant;
+#[cfg(test)]
+#[path = "../../tests/harness/faulty.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+pub(crate) mod faulty;
 pub mod http;
 mod key;
 mod local;

@@ -1,9 +1,13 @@
 //! The contract of `store::ObjectStore`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use backupfs::error::{Error, Kind, Result};
+use backupfs::error::{Again, Error, Kind, Result};
 use backupfs::store::ObjectStore;
+use backupfs::store::distant::{self, Endpoint};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -69,6 +73,24 @@ suite! {
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
     cached: InCache::empty(),
+    guarded: Wrapped(InMemory::empty(), guarded),
+    guarded_where_some_calls_fail: Wrapped(InMemory::empty(), |inner| guarded(unreliable(inner))),
+}
+
+/// With the wrappers of distant stores around it, at a server of its own.
+fn guarded(inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    static SERVERS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("conformance://{}", SERVERS.fetch_add(1, Ordering::SeqCst));
+    distant::guarded(inner, Endpoint::of(&name), Duration::from_secs(60))
+}
+
+/// Every tenth call fails in a way that may pass.
+fn unreliable(inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let store = FaultyStore::new(inner);
+    let error = Error::new(Kind::Unavailable, "reset by a test").worth(Again::Soon);
+    store.add(Rule::new(Fault::Error(error.clone())).percent(10));
+    store.add(Rule::new(Fault::Error(error)).lists().percent(10));
+    store
 }
 
 free_keys! {

@@ -6,6 +6,7 @@ mod fidelity;
 mod offline;
 mod opening;
 mod refresh;
+mod unreliable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

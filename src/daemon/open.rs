@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::keep::Common;
 use super::late::Late;
-use super::{process, recognise, translate};
+use super::{process, recognise, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::Namespace;
@@ -97,12 +97,13 @@ fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn Objec
 }
 
 /// The store itself; what it needs of `credentials` is known.
-fn bare_store(location: &Location, _credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     match location {
         Location::Local(path) => Ok(Arc::new(Local::new(path)?)),
-        Location::S3(_) | Location::Rest(_) | Location::Sftp(_) | Location::Rclone(_) => {
-            Err(Error::new(Kind::Unsupported, "this version reads local repositories"))
-        }
+        Location::Rest(place) => stores::rest(place, credentials),
+        Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
+        Location::Rclone(place) => stores::by_rclone(place, credentials),
+        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
     }
 }
 

@@ -10,10 +10,16 @@ pub mod http;
 mod key;
 mod local;
 mod memory;
-pub mod transfer;
+mod meter;
+pub mod program;
+mod rclone;
+pub mod rest;
+pub mod sftp;
+mod transfer;
 
 pub use local::Local;
 pub use memory::Memory;
+pub use rclone::rclone;
 
 use std::time::{Duration, SystemTime};
 

@@ -16,6 +16,7 @@ mod ours;
 mod process;
 mod programs;
 mod recognise;
+mod s3;
 mod serve;
 mod signals;
 mod stores;

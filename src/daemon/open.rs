@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::keep::Common;
 use super::late::Late;
-use super::{process, recognise, stores, translate};
+use super::{process, recognise, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::Namespace;
@@ -103,7 +103,7 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
         Location::Rest(place) => stores::rest(place, credentials),
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
-        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
+        Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
     }
 }
 

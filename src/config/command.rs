@@ -134,7 +134,10 @@ mod tests {
         let printed = |line: &str, member: &str| {
             output(line, member, 100).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
         };
-        assert_eq!(printed("printf '%s|' {member} x/{member}", "a 'b\" $(id)").unwrap(), "a 'b\" $(id)|x/a 'b\" $(id)|");
+        assert_eq!(
+            printed("printf '%s|' {member} x/{member}", "a 'b\" $(id)").unwrap(),
+            "a 'b\" $(id)|x/a 'b\" $(id)|"
+        );
         let error = printed("printf {member}", "--help").unwrap_err();
         assert!(error.to_string().contains("would be an option"), "{error}");
         assert_eq!(printed("printf -- --{member}", "x").unwrap(), "--x");

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_not_set() {
-        let environment = environment(&[("HOME", ""), ("XDG_CACHE_HOME", "relative"), ("RESTIC_REPOSITORY", "/r")]);
+        let environment =
+            environment(&[("HOME", ""), ("XDG_CACHE_HOME", "relative"), ("RESTIC_REPOSITORY", "/r")]);
         assert_eq!(environment.get("HOME"), None);
         assert_eq!(environment.absolute("XDG_CACHE_HOME"), None);
         assert_eq!(environment.repository().unwrap(), Some(("RESTIC_REPOSITORY", "/r".into())));
@@ -156,7 +157,10 @@ mod tests {
         assert_eq!(credentials.rest.password.known_bytes(), Some(&b"hunter2"[..]));
         assert_eq!(credentials.tls.ca.as_deref(), Some("/ca".as_ref()));
         assert!(!format!("{credentials:?}").contains("hunter2"));
-        let mut said = Credentials { rest: Login { user: Some("own".into()), ..Login::default() }, ..Credentials::default() };
+        let mut said = Credentials {
+            rest: Login { user: Some("own".into()), ..Login::default() },
+            ..Credentials::default()
+        };
         environment.fill_typed(&mut said);
         assert_eq!((said.rest.user.as_deref(), said.rest.password.known_bytes()), (Some("own"), None));
     }
@@ -178,6 +182,9 @@ mod tests {
         assert_eq!(filled(Credentials::default(), &Location::Local("/x".into())), (None, false, false));
         let own = S3Access { profile: Some("p".into()), ..S3Access::default() };
         assert_eq!(filled(of(own), &s3()), (None, false, false));
-        assert_eq!(filled(of(S3Access { anonymous: true, ..S3Access::default() }), &s3()), (None, false, false));
+        assert_eq!(
+            filled(of(S3Access { anonymous: true, ..S3Access::default() }), &s3()),
+            (None, false, false)
+        );
     }
 }

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Typed;
+use super::file;
 use super::given::Entry;
 use super::resolve::Surroundings;
-use super::file;
 use crate::error::{Error, Kind, Result};
 
 /// Where the configuration of the machine is.
@@ -46,15 +46,20 @@ pub fn read(typed: &Typed, around: &Surroundings) -> Result<Vec<ConfigFile>> {
             return Ok(files);
         }
     }
-    let says = format!("no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file ({SYSTEM_FILE})");
+    let says = format!(
+        "no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file ({SYSTEM_FILE})"
+    );
     Err(Error::new(Kind::Usage, says))
 }
 
 /// The files of `conf.d` beside `config.toml`, in the order of their names. A file of another name stands alone.
 fn beside(file: &Path, may_lack: impl Fn(&std::io::Error) -> bool) -> Result<Vec<PathBuf>> {
-    let Some(directory) = file.parent().filter(|_| file.ends_with("config.toml")) else { return Ok(Vec::new()) };
+    let Some(directory) = file.parent().filter(|_| file.ends_with("config.toml")) else {
+        return Ok(Vec::new());
+    };
     let directory = directory.join("conf.d");
-    let failed = |e| Error::io(format!("configuration files {}", directory.display()), e).with_kind(Kind::Usage);
+    let failed =
+        |e| Error::io(format!("configuration files {}", directory.display()), e).with_kind(Kind::Usage);
     let entries = match std::fs::read_dir(&directory) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound || may_lack(&e) => return Ok(Vec::new()),

@@ -65,7 +65,13 @@ pub enum MemberAt {
 
 impl Group {
     /// The group that `draft`, made from all of `said`, describes. Errors: a name that cannot stand in the root.
-    pub(super) fn new(draft: Draft, urls: Vec<Spelled>, said: &[Entry], base: &Path, typed: bool) -> Result<Self> {
+    pub(super) fn new(
+        draft: Draft,
+        urls: Vec<Spelled>,
+        said: &[Entry],
+        base: &Path,
+        typed: bool,
+    ) -> Result<Self> {
         let mut password = None;
         let mut places = Vec::with_capacity(urls.len());
         for Spelled { location, password: in_url } in urls {
@@ -85,7 +91,8 @@ impl Group {
         let has_member_passwords = draft.has_member_passwords();
         // Its own name and places are not its members'.
         let of_members = |entry: &&Entry| {
-            !["name", "url", "members-file", "members-command"].contains(&entry.key.replace('_', "-").as_str())
+            !["name", "url", "members-file", "members-command"]
+                .contains(&entry.key.replace('_', "-").as_str())
         };
         Ok(Group {
             title: name.clone(),
@@ -145,6 +152,11 @@ impl Group {
         self.places.iter().map(location).collect()
     }
 
+    /// Whether anything was said of who may enter members.
+    pub fn has_access(&self) -> bool {
+        self.access.is_some()
+    }
+
     /// Owner and mode of the directory of `member`; `None` when nothing was said of it or there is no such user.
     pub fn access(&self, member: &str) -> Option<Access> {
         self.access.as_ref()?.of(member)
@@ -189,7 +201,12 @@ mod tests {
             let group = group(text).unwrap();
             assert_eq!((group.name.as_str(), group.places.len()), (name, places), "{text}");
         }
-        for unnamed in ["members-command = 'x'", "url = ['/srv/a', '/srv/b']", "url = '/srv/at/*'", "url = '/srv/x@+y/*'"] {
+        for unnamed in [
+            "members-command = 'x'",
+            "url = ['/srv/a', '/srv/b']",
+            "url = '/srv/at/*'",
+            "url = '/srv/x@+y/*'",
+        ] {
             let error = group(unnamed).unwrap_err().to_string();
             assert!(error.starts_with("c.toml:2: a group needs a name"), "{unnamed}: {error}");
         }
@@ -206,7 +223,10 @@ mod tests {
         let member = group.member("jdoe", &place("/srv/restic/jdoe")).unwrap();
         assert_eq!((member.name.as_str(), member.title.as_str()), ("jdoe", "restic/jdoe"));
         assert_eq!(member.location.to_string(), "/srv/restic/jdoe");
-        assert_eq!((member.set.as_deref(), member.filter.hosts.as_slice()), (Some("cernbox@+{member}"), &["h".to_owned()][..]));
+        assert_eq!(
+            (member.set.as_deref(), member.filter.hosts.as_slice()),
+            (Some("cernbox@+{member}"), &["h".to_owned()][..])
+        );
         let error = member.password.read("jdoe", "t").unwrap_err().to_string();
         assert!(error.starts_with("password file /keys/jdoe"), "{error}");
         assert_eq!(group.access("root"), Some(Access { uid: 0, gid: 0, perm: 0o750 }));
@@ -223,7 +243,9 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_different() {
-        let mut group = group("name = 'all'\nmembers-command = 'x'\npassword-command = 'printf shared'\ns3-region = 'r'").unwrap();
+        let mut group =
+            group("name = 'all'\nmembers-command = 'x'\npassword-command = 'printf shared'\ns3-region = 'r'")
+                .unwrap();
         group.password = Password::known(super::super::Secret::new(b"shared".to_vec().into()));
         let plain = group.member("a", &line(r#"{"name": "a", "url": "s3:https://h.x/a"}"#)).unwrap();
         assert_eq!(plain.location.to_string(), "s3:https://h.x/a");
@@ -234,7 +256,10 @@ mod tests {
         let own = group.member("b", &own).unwrap();
         assert_eq!(own.password.read("b", "t").unwrap().as_bytes(), b"hunter2");
         assert_eq!(own.credentials.s3.secret.read("b", "t").unwrap().as_bytes(), b"hunter3");
-        assert_eq!((own.credentials.s3.key_id.as_deref(), own.credentials.s3.region.as_deref()), (Some("AK"), Some("r")));
+        assert_eq!(
+            (own.credentials.s3.key_id.as_deref(), own.credentials.s3.region.as_deref()),
+            (Some("AK"), Some("r"))
+        );
         assert!(!format!("{own:?}").contains("hunter"));
         let error = group.member("c", &line(r#"{"name": "c", "url": "rest:h"}"#)).unwrap_err().to_string();
         assert!(error.starts_with("all/c: rest: what follows is no URL"), "{error}");

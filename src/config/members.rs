@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::given::{Entry, Given};
 use super::source;
-use super::location;
+use super::{MemberList, command, location};
 use crate::error::{Error, Kind, Result};
 
 /// What one line says of a member.
@@ -40,10 +40,29 @@ pub fn lines(from: &str, text: &[u8], secrets: bool) -> Vec<Result<(String, Line
         .collect()
 }
 
+/// No list is longer.
+const LONGEST: u64 = 256 << 20;
+
+/// The members that `list` names, read or asked for now, as [`lines`] has them. Errors: a list that cannot be had.
+pub fn listed(list: &MemberList) -> Result<Vec<Result<(String, Line)>>> {
+    match list {
+        MemberList::File(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read(path).map_err(|e| Error::io(format!("members-file {name}"), e))?;
+            Ok(lines(&name, &text, false))
+        }
+        MemberList::Command(line) => {
+            let text = command::output(line, "", LONGEST);
+            let text = text.map_err(|e| e.with_kind(Kind::Unavailable).context("members-command"))?;
+            Ok(lines("members-command", &text, true))
+        }
+    }
+}
+
 fn named(line: &str, place: &str, secrets: bool) -> Result<(String, Line)> {
     let line = Line(Arc::new(Zeroizing::new(line.to_owned())));
     let entries = line.entries_at(place)?;
-    if !secrets && entries.iter().any(|entry| source::is_secret(entry)) {
+    if !secrets && entries.iter().any(source::is_secret) {
         return Err(wrong(place, "a password does not belong here, where others can read it"));
     }
     let text = |key: &str| entries.iter().find(|entry| entry.key == key).and_then(|entry| entry.text().ok());
@@ -87,7 +106,8 @@ fn object(text: &str, place: &str) -> Result<Vec<Entry>> {
         return Err(wrong(place, "is no JSON object"));
     };
     let entry = |(key, value): (String, Value)| {
-        let value = given(value, place).ok_or_else(|| wrong(place, &format!("{key}: is nothing that can be said here")))?;
+        let value = given(value, place)
+            .ok_or_else(|| wrong(place, &format!("{key}: is nothing that can be said here")))?;
         Ok(Entry { key, place: place.to_owned(), value })
     };
     object.into_iter().map(entry).collect()
@@ -103,7 +123,8 @@ fn given(value: Value, place: &str) -> Option<Given> {
             Given::List(items.into_iter().map(text).collect::<Option<_>>()?)
         }
         Value::Object(object) => {
-            let entry = |(key, value)| Some(Entry { key, place: place.to_owned(), value: given(value, place)? });
+            let entry =
+                |(key, value)| Some(Entry { key, place: place.to_owned(), value: given(value, place)? });
             Given::Table(object.into_iter().map(entry).collect::<Option<_>>()?)
         }
         Value::Null => return None,
@@ -133,7 +154,8 @@ mod tests {
     fn a_wrong_line_costs_itself_and_is_not_repeated() {
         let text = b"/a\n{\"name\": \"hunter2\"\n{\"name\": \"x\"}\na b hunter2\n\xff\n{\"url\": null}\n/b";
         let found = lines("list", text, true);
-        let wrong: Vec<String> = found.iter().filter_map(|line| Some(line.as_ref().err()?.to_string())).collect();
+        let wrong: Vec<String> =
+            found.iter().filter_map(|line| Some(line.as_ref().err()?.to_string())).collect();
         assert_eq!(
             wrong,
             [

@@ -29,6 +29,7 @@ pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, 
 pub use group::{Group, MemberAt, MemberList, Place};
 pub use location::Location;
 pub use password::{Password, Secret};
+pub use source::is_reserved;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -94,7 +95,10 @@ fn secrets<'a>(password: &'a Password, credentials: &'a Credentials) -> Secrets<
     [password, &s3.secret, &s3.session, &rest.password]
 }
 
-fn secrets_mut<'a>(password: &'a mut Password, credentials: &'a mut Credentials) -> Secrets<&'a mut Password> {
+fn secrets_mut<'a>(
+    password: &'a mut Password,
+    credentials: &'a mut Credentials,
+) -> Secrets<&'a mut Password> {
     let Credentials { s3, rest, .. } = credentials;
     [password, &mut s3.secret, &mut s3.session, &mut rest.password]
 }

@@ -297,10 +297,10 @@ mod tests {
 
     #[test]
     fn commands_run_and_their_output_is_cleaned() {
-        let password = Password::new(Origin::Command {
-            line: "printf ' %s \\n' 's3cret word'".into(),
-            member: String::new(),
-        }, true);
+        let password = Password::new(
+            Origin::Command { line: "printf ' %s \\n' 's3cret word'".into(), member: String::new() },
+            true,
+        );
         assert_eq!(password.read("n", "t").unwrap().as_bytes(), b"s3cret word");
     }
 

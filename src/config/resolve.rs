@@ -69,8 +69,7 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     let (mut sources, mut groups) = (Vec::new(), Vec::new());
     for table in tables {
         // Later words win.
-        let said: Vec<Entry> =
-            of_all.iter().chain(&table.said).chain(&typed_options).cloned().collect();
+        let said: Vec<Entry> = of_all.iter().chain(&table.said).chain(&typed_options).cloned().collect();
         match described(&table, &said, typed, is_typed)? {
             Described::Source(source) => sources.push(source),
             Described::Group(group) => groups.push(group),
@@ -78,7 +77,8 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     }
     let mut typed_password = TypedPassword::of(typed, around);
     for source in &mut sources {
-        let typed_filter = Filter { hosts: typed.hosts.clone(), tags: typed.tags.clone(), paths: typed.paths.clone() };
+        let typed_filter =
+            Filter { hosts: typed.hosts.clone(), tags: typed.tags.clone(), paths: typed.paths.clone() };
         source.filter = first_filter([&typed_filter, &source.filter]);
         source.key_hint = source.key_hint.take().or_else(|| typed.key_hint.clone());
         if is_typed {
@@ -116,7 +116,12 @@ fn described(table: &Table, said: &[Entry], typed: &Typed, is_typed: bool) -> Re
     draft.describe(said, &table.base, is_typed)
 }
 
-fn fill_credentials(credentials: &mut Credentials, places: &[&Location], around: &Surroundings, is_typed: bool) {
+fn fill_credentials(
+    credentials: &mut Credentials,
+    places: &[&Location],
+    around: &Surroundings,
+    is_typed: bool,
+) {
     if is_typed {
         around.environment.fill_typed(credentials);
     }
@@ -152,7 +157,11 @@ fn typed_repositories(typed: &Typed, around: &Surroundings) -> Result<Vec<Table>
 }
 
 /// The sources of the configuration files and what is said there of all of them; other options go to `general`.
-fn configured(typed: &Typed, around: &Surroundings, general: &mut General) -> Result<(Vec<Table>, Vec<Entry>)> {
+fn configured(
+    typed: &Typed,
+    around: &Surroundings,
+    general: &mut General,
+) -> Result<(Vec<Table>, Vec<Entry>)> {
     let files = files::read(typed, around)?;
     let (mut tables, mut of_all) = (Vec::new(), Vec::new());
     for file in &files {
@@ -326,7 +335,10 @@ mod tests {
         assert_eq!(regions(&["s3-region=typed,noexec"]), ["typed", "typed"]);
         let typed = Typed { options: vec!["name=home,set=x@+{path}".into()], ..repos(&["/srv/a"]) };
         let config = machine.resolve(typed).unwrap();
-        assert_eq!((config.sources[0].title.as_str(), config.sources[0].set.as_deref()), ("home", Some("x@+{path}")));
+        assert_eq!(
+            (config.sources[0].title.as_str(), config.sources[0].set.as_deref()),
+            ("home", Some("x@+{path}"))
+        );
     }
 
     #[test]
@@ -348,15 +360,22 @@ mod tests {
         assert_eq!(named.sources.len(), 3, "named by -c it is the same configuration");
         machine.file("etc/conf.d/30.toml", "\nrefesh = '1s'\n");
         let error = machine.resolve(Typed::default()).unwrap_err().to_string();
-        assert!(error.ends_with("conf.d/30.toml:2: unknown key \"refesh\"; did you mean \"refresh\"?"), "{error}");
+        assert!(
+            error.ends_with("conf.d/30.toml:2: unknown key \"refesh\"; did you mean \"refresh\"?"),
+            "{error}"
+        );
         let alone = machine.file("etc/other.toml", "[[source]]\nurl = '/a'\n");
-        assert_eq!(machine.resolve(Typed { file: Some(alone), ..Typed::default() }).unwrap().sources.len(), 1);
+        assert_eq!(
+            machine.resolve(Typed { file: Some(alone), ..Typed::default() }).unwrap().sources.len(),
+            1
+        );
     }
 
     #[test]
     fn groups_stand_beside_sources() {
         let machine = Machine::new();
-        let config = machine.resolve(repos(&["/srv/a", "/srv/restic/*", "s3:https://h.x/b/cback-*"])).unwrap();
+        let config =
+            machine.resolve(repos(&["/srv/a", "/srv/restic/*", "s3:https://h.x/b/cback-*"])).unwrap();
         let names: Vec<_> = config.groups.iter().map(|group| group.name.as_str()).collect();
         assert_eq!((config.sources.len(), names), (1, vec!["restic", "b"]));
         let error = machine.resolve(repos(&["/srv/a/b/*", "/srv/b/*"])).unwrap_err();

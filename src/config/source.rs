@@ -76,19 +76,37 @@ pub const MEMBER: &str = "{member}";
 pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: |d, e| access(e).map(|v| d.access = Some(v)) },
     Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
-    Key { name: "client-cert", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)) },
+    Key {
+        name: "client-cert",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
+    },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
-    Key { name: "known-hosts", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)) },
-    Key { name: "members-command", set: |d, e| e.text().map(|v| d.members = Some(MemberList::Command(v.to_owned()))) },
-    Key { name: "members-file", set: |d, e| e.absolute_path().map(|v| d.members = Some(MemberList::File(v))) },
+    Key {
+        name: "known-hosts",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)),
+    },
+    Key {
+        name: "members-command",
+        set: |d, e| e.text().map(|v| d.members = Some(MemberList::Command(v.to_owned()))),
+    },
+    Key {
+        name: "members-file",
+        set: |d, e| e.absolute_path().map(|v| d.members = Some(MemberList::File(v))),
+    },
     Key { name: "name", set: |d, e| name(e).map(|v| d.name = Some(v)) },
     Key { name: "password-command", set: |d, e| command(e).map(|v| d.password = v) },
     Key { name: "password-file", set: |d, e| file(e).map(|v| d.password = v) },
     Key { name: "path", set: |d, e| e.list().map(|v| d.filter.paths = v) },
-    Key { name: "rclone-config", set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.config = Some(v)) },
-    Key { name: "rclone-program", set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)) },
+    Key {
+        name: "rclone-config",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.config = Some(v)),
+    },
+    Key {
+        name: "rclone-program",
+        set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)),
+    },
     Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
     Key { name: "rest-password-command", set: |d, e| command(e).map(|v| d.rest_password = v) },
     Key { name: "rest-password-file", set: |d, e| file(e).map(|v| d.rest_password = v) },
@@ -179,7 +197,11 @@ fn name(entry: &Entry) -> Result<String> {
 
 /// Whether a name cannot stand in the root.
 pub fn is_reserved(name: &str) -> bool {
-    name.is_empty() || name.len() > 255 || RESERVED.contains(&name) || name.contains(['/', '\0']) || name.contains("@+")
+    name.is_empty()
+        || name.len() > 255
+        || RESERVED.contains(&name)
+        || name.contains(['/', '\0'])
+        || name.contains("@+")
 }
 
 fn file(entry: &Entry) -> Result<Said> {

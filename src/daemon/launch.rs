@@ -35,8 +35,10 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<Vec<String>> {
     process::keep_secrets()?;
     let mountpoint = mountpoint::absolute(mountpoint)?;
-    let sources = config.sources.iter().flat_map(|source| [Some(source.location.clone()), source.hot.clone()]);
-    let places: Vec<Location> = sources.flatten().chain(config.groups.iter().flat_map(Group::locations)).collect();
+    let sources =
+        config.sources.iter().flat_map(|source| [Some(source.location.clone()), source.hot.clone()]);
+    let places: Vec<Location> =
+        sources.flatten().chain(config.groups.iter().flat_map(Group::locations)).collect();
     mountpoint::prepare(&mountpoint, places.iter().filter_map(Location::as_path))?;
     let mut notes = read_passwords(&mut config)?;
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {

@@ -119,9 +119,7 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_any_text_of_one_name() {
-        let stars = |pattern: &str, name: &str| {
-            Glob::new(pattern).matched(name).map(|stars| stars.join("|"))
-        };
+        let stars = |pattern: &str, name: &str| Glob::new(pattern).matched(name).map(|stars| stars.join("|"));
         for (pattern, name, found) in [
             ("*", "a", Some("a")),
             ("cback-*", "cback-jdoe", Some("jdoe")),

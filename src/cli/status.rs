@@ -40,6 +40,20 @@ struct Status {
     sets: usize,
     dates: usize,
     sources: Vec<Source>,
+    #[serde(default)]
+    servers: Vec<Server>,
+}
+
+/// A server that repositories are read from.
+#[derive(Deserialize)]
+struct Server {
+    name: String,
+    down_seconds: Option<u64>,
+    error: Option<String>,
+    in_flight: usize,
+    limit: usize,
+    requests: u64,
+    failures: u64,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +168,37 @@ impl Report {
             Column("STATE", false),
         ];
         let rows: Vec<Vec<String>> = status.sources.iter().map(Source::cells).collect();
-        format!("{mountpoint}: {sets}, {dates}\n{}", print::table(&columns, &rows))
+        let sources = print::table(&columns, &rows);
+        format!("{mountpoint}: {sets}, {dates}\n{sources}{}", servers(&status.servers))
+    }
+}
+
+/// The servers, if there are any.
+fn servers(servers: &[Server]) -> String {
+    let columns = [
+        Column("SERVER", false),
+        Column("REQUESTS", true),
+        Column("FAILED", true),
+        Column("UNDER WAY", true),
+        Column("STATE", false),
+    ];
+    match servers {
+        [] => String::new(),
+        _ => print::table(&columns, &servers.iter().map(Server::cells).collect::<Vec<_>>()),
+    }
+}
+
+impl Server {
+    fn cells(&self) -> Vec<String> {
+        let state = match (self.down_seconds, &self.error) {
+            (None, _) => "up".to_owned(),
+            (Some(down), None) => format!("down for {down} s"),
+            (Some(down), Some(error)) => format!("down for {down} s: {error}"),
+        };
+        let under_way = format!("{} of {}", self.in_flight, self.limit);
+        [&self.name, &self.requests.to_string(), &self.failures.to_string(), &under_way, &state]
+            .map(|cell| print::visible(cell.as_bytes()))
+            .into()
     }
 }
 
@@ -207,6 +251,30 @@ mod tests {
              /srv/r              1  2026-03-01T03:00:00Z  up\n"
         );
         assert_eq!(report.json()["status"]["sources"][0]["id"], "ab");
+    }
+
+    #[test]
+    fn servers_stand_below_the_repositories() {
+        let mut told = status(true, None, 0);
+        let server = |name: &str, down: Option<u64>| {
+            json!({
+                "name": name, "up": down.is_none(), "down_seconds": down, "error": "timed\nout", "in_flight": 3,
+                "limit": 32, "requests": 100, "failures": 7, "retries": 7,
+            })
+        };
+        told["servers"] = json!([server("s3:https://a", None), server("rest:http://b:8000", Some(90))]);
+        let report = report(Ok(told));
+        // Whether a repository suffers from it is for the repository to say.
+        assert!(report.is_sound());
+        assert!(
+            report.text().ends_with(
+                "SERVER              REQUESTS  FAILED  UNDER WAY  STATE\n\
+                 s3:https://a             100       7    3 of 32  up\n\
+                 rest:http://b:8000       100       7    3 of 32  down for 90 s: timed\\nout\n"
+            ),
+            "{}",
+            report.text()
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::handover::{Answer, Orders};
 use super::ours;
+use super::programs::Inherited;
 use super::{mountpoint, process, recognise};
 use crate::config::{Config, Group, Location};
 use crate::error::{Context, Error, Kind, Result};
@@ -44,7 +45,8 @@ pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
     }
-    let orders = Orders { config, mountpoint, foreground };
+    let inherited = Inherited::of_process();
+    let orders = Orders { config, mountpoint, foreground, inherited };
     if foreground {
         for note in notes {
             tracing::warn!("{note}");

@@ -13,9 +13,11 @@ mod mountpoint;
 mod open;
 mod ours;
 mod process;
+mod programs;
 mod recognise;
 mod serve;
 mod signals;
+mod stores;
 mod translate;
 mod unmount;
 

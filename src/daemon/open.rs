@@ -8,13 +8,14 @@ use tokio::runtime::Handle;
 
 use super::discovery::Discovery;
 use super::late::Late;
-use super::{process, recognise, translate};
+use super::{process, recognise, stores, translate};
 use crate::cache::{Budget, Folder};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{Members, Namespace};
 use crate::source::chunked::Shared;
 use crate::source::restic;
+use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
 use crate::tree::Source;
 
@@ -31,7 +32,7 @@ pub struct Tree {
 }
 
 /// How long the members of a group may keep a mount waiting; after that they are listed when somebody looks.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LISTING: Duration = Duration::from_secs(1);
 
 /// Opens all sources and lists all groups at once, and builds the tree. With one source its failure is the error; of
 /// several the failing ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
@@ -68,7 +69,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
 /// Lists a group for the first time; one that takes long goes on by itself.
 async fn list(group: Arc<Discovery>) -> Result<()> {
     let listing = tokio::spawn(async move { group.list().await.map(drop) });
-    match tokio::time::timeout(PATIENCE, listing).await {
+    match tokio::time::timeout(LISTING, listing).await {
         Ok(Ok(listed)) => listed,
         Ok(Err(e)) => Err(Error::caused_by(Kind::Internal, "listing ended", e)),
         Err(_) => Ok(()),
@@ -115,13 +116,27 @@ pub(super) async fn open_spec(spec: Result<restic::Spec>, shared: Arc<Shared>) -
     opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
 }
 
-/// The store that holds what lies at `location`; what it needs of `credentials` is known.
-pub(super) fn store(location: &Location, _credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+/// A call of a distant store ends after this: a little before whoever waits for file data gives up by default, so that
+/// the cause is told.
+const PATIENCE: Duration = Duration::from_secs(57);
+
+/// The store that holds what lies at `location`, with what a network needs around it.
+pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+    let bare = bare_store(location, credentials)?;
+    Ok(match location.server() {
+        Some(server) => distant::guarded(bare, Endpoint::of(&server), PATIENCE),
+        None => bare,
+    })
+}
+
+/// The store itself; what it needs of `credentials` is known.
+fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     match location {
         Location::Local(path) => Ok(Arc::new(Local::new(path)?)),
-        Location::S3(_) | Location::Rest(_) | Location::Sftp(_) | Location::Rclone(_) => {
-            Err(Error::new(Kind::Unsupported, "this version reads local repositories"))
-        }
+        Location::Rest(place) => stores::rest(place, credentials),
+        Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
+        Location::Rclone(place) => stores::by_rclone(place, credentials),
+        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
     }
 }
 

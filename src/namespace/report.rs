@@ -9,6 +9,7 @@ use super::clock::time_of;
 use super::group::Group;
 use super::state::at;
 use super::{Namespace, SnapshotRow, calendar};
+use crate::observe::links::{self, Link};
 use crate::observe::metrics;
 use crate::tree::{SnapshotTime, SourceHealth, Usage};
 
@@ -76,6 +77,7 @@ impl Namespace {
             "dates": state.sets.iter().map(|set| set.dates.len()).sum::<usize>(),
             "sources": sources,
             "groups": self.groups.iter().map(|group| group_status(group)).collect::<Vec<_>>(),
+            "servers": servers(),
             "counters": counters(),
         })
     }
@@ -90,6 +92,24 @@ fn group_status(group: &Group) -> Value {
         "members": members,
         "open": open,
     })
+}
+
+/// The servers that sources are read from.
+fn servers() -> Vec<Value> {
+    let shown = |link: Link| {
+        json!({
+            "name": link.name,
+            "up": link.down_for.is_none(),
+            "down_seconds": link.down_for.map(|down| down.as_secs()),
+            "error": link.error,
+            "in_flight": link.in_flight,
+            "limit": link.limit,
+            "requests": link.requests,
+            "failures": link.failures,
+            "retries": link.retries,
+        })
+    };
+    links::all().into_iter().map(shown).collect()
 }
 
 /// What this process has counted since it started.
@@ -159,6 +179,35 @@ mod tests {
         let counted = status["counters"].as_object().unwrap();
         assert!(metrics::ALL.iter().all(|counter| counted[counter.name].is_u64()));
         assert_eq!(counted.len(), metrics::ALL.len());
+    }
+
+    #[test]
+    fn status_tells_of_each_server_whether_it_is_up_and_how_busy() {
+        struct Down;
+        impl links::Report for Down {
+            fn report(&self) -> Link {
+                Link {
+                    name: "s3:https://status.example".into(),
+                    down_for: Some(std::time::Duration::from_secs(7)),
+                    error: Some("connection refused".into()),
+                    in_flight: 1,
+                    limit: 8,
+                    requests: 30,
+                    failures: 20,
+                    retries: 10,
+                }
+            }
+        }
+        let down: std::sync::Arc<dyn links::Report> = std::sync::Arc::new(Down);
+        links::register(&down);
+        let status = Bed::new(&[&FakeSource::new("a")]).ns.status();
+        let servers = status["servers"].as_array().unwrap();
+        let shown = servers.iter().find(|server| server["name"] == "s3:https://status.example").unwrap();
+        let expected = json!({
+            "name": "s3:https://status.example", "up": false, "down_seconds": 7, "error": "connection refused",
+            "in_flight": 1, "limit": 8, "requests": 30, "failures": 20, "retries": 10,
+        });
+        assert_eq!(*shown, expected);
     }
 
     #[test]

@@ -56,6 +56,12 @@ counters! {
     STORE_BYTES: "store_bytes", Bytes;
     /// Listings asked of stores.
     STORE_LISTS: "store_lists", Count;
+    /// Requests to servers that failed, repeated or not.
+    STORE_FAILURES: "store_failures", Count;
+    /// Requests to servers that were sent once more.
+    STORE_RETRIES: "store_retries", Count;
+    /// Calls that were refused at once because their server is down.
+    STORE_REFUSALS: "store_refusals", Count;
     /// Requests of the kernel: names looked up.
     FUSE_LOOKUP: "fuse_lookup", Count;
     /// Requests of the kernel: attributes asked for by themselves.

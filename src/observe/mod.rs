@@ -5,6 +5,7 @@
 //! are written by strangers, and logs are read on terminals.
 
 mod line;
+pub mod links;
 pub mod logging;
 pub mod metrics;
 mod printable;

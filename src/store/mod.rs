@@ -1,14 +1,25 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
 mod direct;
+pub mod distant;
+#[cfg(test)]
+#[path = "../../tests/harness/faulty.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+pub(crate) mod faulty;
 pub mod http;
 mod key;
 mod local;
 mod memory;
-pub mod transfer;
+mod meter;
+pub mod program;
+mod rclone;
+pub mod rest;
+pub mod sftp;
+mod transfer;
 
 pub use local::Local;
 pub use memory::Memory;
+pub use rclone::rclone;
 
 use std::time::Duration;
 

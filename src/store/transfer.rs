@@ -19,6 +19,9 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 /// From a request to the beginning of its answer (a status line and headers).
 pub const FIRST_BYTE: Duration = Duration::from_secs(15);
 
+/// Within a body, from one byte to the next.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
 /// A body of which fewer bytes than this come within [`SLOWEST_FOR`] is given up: 1 KiB/s.
 pub const SLOWEST: u64 = 30 << 10;
 
@@ -81,7 +84,7 @@ where
 {
     let mut body = std::pin::pin!(body);
     let mut collected = BytesMut::new();
-    let mut pulse = Pulse::new(SLOWEST);
+    let mut pulse = Pulse::new();
     while collected.len() as u64 <= enough {
         let Some(part) = pulse.beat(what, body.next()).await? else { break };
         let broken = |e| Error::caused_by(Kind::Unavailable, format!("{what}: the answer broke off"), e);
@@ -99,41 +102,33 @@ where
 
 /// Whether a body comes fast enough.
 struct Pulse {
-    slowest: u64,
-    /// By when the next [`SLOWEST`] bytes must have come, and how many there were at the last count.
-    until: Instant,
+    /// When the last count was, and how many bytes there were.
+    at: Instant,
     counted: u64,
     came: u64,
 }
 
 impl Pulse {
-    fn new(slowest: u64) -> Self {
-        Pulse { slowest, until: Instant::now() + SLOWEST_FOR, counted: 0, came: 0 }
+    fn new() -> Self {
+        Pulse { at: Instant::now(), counted: 0, came: 0 }
     }
 
     fn came(&mut self, altogether: u64) {
         self.came = altogether;
+        let now = Instant::now();
+        if now - self.at >= SLOWEST_FOR && altogether - self.counted >= SLOWEST {
+            (self.at, self.counted) = (now, altogether);
+        }
     }
 
-    /// The next part, unless too little came for too long.
-    async fn beat<T>(&mut self, what: &impl Display, part: impl Future<Output = T>) -> Result<T> {
-        let mut part = std::pin::pin!(part);
-        loop {
-            if let Ok(part) = timeout_at(self.until, part.as_mut()).await {
-                return Ok(part);
-            }
-            if self.came - self.counted < self.slowest {
-                let says = format!(
-                    "{what}: given up after {} bytes: fewer than {} came within {} s",
-                    self.came,
-                    self.slowest,
-                    SLOWEST_FOR.as_secs()
-                );
-                return Err(timed_out(says));
-            }
-            self.counted = self.came;
-            self.until += SLOWEST_FOR;
-        }
+    /// The next part, unless it does not come or too little came for too long.
+    async fn beat<T>(&self, what: &impl Display, part: impl Future<Output = T>) -> Result<T> {
+        let (silent, slow) = (Instant::now() + SILENCE, self.at + SLOWEST_FOR);
+        let until = if self.came - self.counted < SLOWEST { silent.min(slow) } else { silent };
+        timeout_at(until, part).await.map_err(|_| {
+            let why = if until < silent { "too slow" } else { "nothing more came" };
+            timed_out(format!("{what}: given up after {} bytes: {why}", self.came))
+        })
     }
 }
 
@@ -206,9 +201,14 @@ mod tests {
         // A bit over 1 KiB/s, for minutes.
         let slow = exactly("k", dripping(300, 1100, second), 330_000).await.unwrap();
         assert_eq!(slow.len(), 330_000);
-        for (count, size) in [(0, 0), (30, 1 << 20), (300, 1000)] {
+        let bursts = exactly("k", dripping(30, 11_000, 9 * second), 330_000).await.unwrap();
+        assert_eq!(bursts.len(), 330_000);
+        for (count, size, took) in [(0, 0, 10), (5, 1 << 20, 15), (50, 1 << 20, 60), (300, 1000, 30)] {
+            let begun = Instant::now();
             let stalled = dripping(count, size, second).chain(stream::pending());
             assert_eq!(seen(exactly("k", stalled, 1 << 30).await), (Kind::TimedOut, Again::Soon));
+            // The stream notices a second late that it has nothing more.
+            assert!(begun.elapsed().as_secs().abs_diff(took) <= 1, "{count} x {size}: {:?}", begun.elapsed());
         }
     }
 }

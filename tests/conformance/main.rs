@@ -11,6 +11,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod served;
 mod source;
 mod store;
 mod subjects;

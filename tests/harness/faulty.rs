@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use backupfs::error::{Error, Kind, Result};
 use backupfs::store::{Level, ObjectInfo, ObjectStore, Pace};
@@ -20,12 +21,18 @@ use tokio::sync::Notify;
 pub enum Fault {
     /// The call fails with this kind.
     Fail(Kind),
+    /// The call fails with this error.
+    Error(Error),
+    /// The call takes so much longer.
+    Delay(Duration),
     /// The call never ends.
     Stall,
     /// The call waits for the notification, then goes on.
     Wait(Arc<Notify>),
     /// The object ends after so many bytes.
     Truncate(u64),
+    /// The answer has the right length, and all its bytes are wrong: it was another's.
+    Garble,
     /// The byte at this offset of the object has its lowest bit turned.
     Flip(u64),
 }
@@ -38,13 +45,24 @@ pub struct Rule {
     lists: bool,
     after: u64,
     times: u64,
+    percent: u64,
     met: AtomicU64,
+    hit: AtomicU64,
 }
 
 impl Rule {
     /// Every call on an object meets `fault`.
     pub fn new(fault: Fault) -> Self {
-        Rule { fault, keys: String::new(), lists: false, after: 0, times: u64::MAX, met: AtomicU64::new(0) }
+        Rule {
+            fault,
+            keys: String::new(),
+            lists: false,
+            after: 0,
+            times: u64::MAX,
+            percent: 100,
+            met: AtomicU64::new(0),
+            hit: AtomicU64::new(0),
+        }
     }
 
     /// Only keys (or listed prefixes) that start so.
@@ -67,9 +85,14 @@ impl Rule {
         Rule { times: calls, ..self }
     }
 
+    /// Only so many of a hundred calls, which looks random and is the same each time.
+    pub fn percent(self, percent: u64) -> Self {
+        Rule { percent, ..self }
+    }
+
     /// How many calls were hit.
     pub fn hits(&self) -> u64 {
-        self.met.load(Ordering::SeqCst).saturating_sub(self.after).min(self.times)
+        self.hit.load(Ordering::SeqCst)
     }
 
     fn meets(&self, key: &str, list: bool) -> Option<Fault> {
@@ -77,8 +100,21 @@ impl Rule {
             return None;
         }
         let nth = self.met.fetch_add(1, Ordering::SeqCst);
-        (nth >= self.after && nth - self.after < self.times).then(|| self.fault.clone())
+        let is_hit =
+            nth >= self.after && nth - self.after < self.times && scattered(nth) % 100 < self.percent;
+        is_hit.then(|| {
+            self.hit.fetch_add(1, Ordering::SeqCst);
+            self.fault.clone()
+        })
     }
+}
+
+/// A number that has nothing to do with its neighbours (splitmix64).
+fn scattered(n: u64) -> u64 {
+    let mut z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// A store whose calls meet rules; all rules that apply are met, in the order in which they were added.
@@ -113,9 +149,11 @@ impl FaultyStore {
                 Fault::Fail(kind) => {
                     return Err(Error::new(kind, format!("{key}: fault injected by a test")));
                 }
+                Fault::Error(error) => return Err(error),
+                Fault::Delay(by) => tokio::time::sleep(by).await,
                 Fault::Stall => pending().await,
                 Fault::Wait(go) => go.notified().await,
-                fault @ (Fault::Truncate(_) | Fault::Flip(_)) => damage.push(fault),
+                fault @ (Fault::Truncate(_) | Fault::Flip(_) | Fault::Garble) => damage.push(fault),
             }
         }
         Ok(damage)
@@ -133,8 +171,11 @@ fn size(size: u64, damage: &[Fault]) -> u64 {
 fn damaged(bytes: Bytes, offset: u64, damage: &[Fault]) -> Bytes {
     let mut bytes = BytesMut::from(bytes);
     for fault in damage {
+        if let Fault::Garble = fault {
+            bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+        }
         if let Fault::Flip(at) = fault
-            && let Some(byte) = at.checked_sub(offset).and_then(|at| bytes.get_mut(at as usize))
+            && let Some(byte) = at.checked_sub(offset).and_then(|at| bytes.get_mut(usize::try_from(at).ok()?))
         {
             *byte ^= 1;
         }
@@ -180,7 +221,8 @@ impl ObjectStore for FaultyStore {
         async move {
             let damage = self.meet(key, false).await?;
             let mut bytes = self.inner.get(key, limit).await?;
-            bytes.truncate(size(bytes.len() as u64, &damage) as usize);
+            let end = usize::try_from(size(bytes.len() as u64, &damage));
+            bytes.truncate(end.unwrap_or(usize::MAX));
             Ok(damaged(bytes, 0, &damage))
         }
         .boxed()

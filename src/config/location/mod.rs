@@ -184,6 +184,27 @@ impl Location {
         }
     }
 
+    /// What answers for it, without login and path: locations of which this is equal are up and down together. `None`
+    /// on this machine.
+    pub fn server(&self) -> Option<String> {
+        match self {
+            Location::Local(_) => None,
+            Location::S3(S3 { endpoint: Some(endpoint), .. }) => Some(format!("s3:{endpoint}")),
+            Location::S3(S3 { region: Some(region), .. }) => Some(format!("s3:{region}")),
+            Location::S3(_) => Some("s3:amazon".to_owned()),
+            Location::Rest(Rest { server: Server::Web(endpoint), .. }) => Some(format!("rest:{endpoint}")),
+            Location::Rest(Rest { server: Server::Unix { socket, .. }, .. }) => {
+                Some(format!("rest:unix:{}", socket.display()))
+            }
+            Location::Sftp(Sftp { host, port, .. }) => Some(format!("sftp:{host}:{}", port.unwrap_or(22))),
+            // A remote's settings, keys among them, may follow its name.
+            Location::Rclone(Rclone { remote }) => {
+                let name = remote.strip_prefix(':').unwrap_or(remote);
+                Some(format!("rclone:{}", name.split([':', ',']).next().unwrap_or_default()))
+            }
+        }
+    }
+
     /// Its last element, by which it is called when nothing else says how.
     pub fn last(&self) -> String {
         let last = |path: &str| path.split('/').rfind(|part| !part.is_empty()).map(str::to_owned);
@@ -340,6 +361,29 @@ mod tests {
             assert_eq!(read(&location.to_string()), location, "{spelled}");
             let wire = serde_json::to_string(&location).unwrap();
             assert_eq!(serde_json::from_str::<Location>(&wire).unwrap(), location);
+        }
+    }
+
+    #[test]
+    fn repositories_of_one_server_share_its_name_and_no_secret_is_in_it() {
+        let server = |spelled: &str| {
+            let parsed = parse(OsStr::new(spelled), Path::new("/base")).unwrap();
+            parsed.location.server()
+        };
+        for (spelled, name) in [
+            ("/srv/repo", None),
+            ("s3:https://s3.example.org:9000/bucket/a", Some("s3:https://s3.example.org:9000")),
+            ("s3:https://s3.example.org:9000/other", Some("s3:https://s3.example.org:9000")),
+            ("s3:http://s3.example.org:9000/other", Some("s3:http://s3.example.org:9000")),
+            ("rest:https://me:hunter2@host:8000/me/", Some("rest:https://host:8000")),
+            ("rest:https://host:8000/", Some("rest:https://host:8000")),
+            ("rest:http+unix:///run/rest.sock:/me/", Some("rest:unix:/run/rest.sock")),
+            ("sftp:me@host:/srv/repo", Some("sftp:host:22")),
+            ("sftp://other@host:2222//srv/repo", Some("sftp:host:2222")),
+            ("rclone:remote:path/a", Some("rclone:remote")),
+            ("rclone:remote,pass=hunter2:path/b", Some("rclone:remote")),
+        ] {
+            assert_eq!(server(spelled).as_deref(), name, "{spelled}");
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::source::chunked::{
     BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Standing,
     Tender,
 };
-use crate::store::Pace;
+use crate::store::{ObjectStore, Pace};
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -208,18 +208,28 @@ impl Catalogue {
     async fn fetch_one<T: Send + 'static>(&self, kind: FileKind, id: Id, read: impl Read<T>) -> Result<T> {
         let mut answer = Err(Error::new(Kind::NotFound, "no store has it"));
         for copy in self.layout.copies() {
-            answer = match self.layout.get(copy, kind, &id).await {
-                Ok(stored) => {
-                    let (key, read) = (Arc::clone(&self.key), read.clone());
-                    self.shared.pool.run(move || read(&key, &id, &stored)).await.and_then(|read| read)
-                }
-                Err(error) => Err(error),
-            };
+            answer = self.fetch_copy(copy, kind, id, read.clone()).await;
+            if answer.as_ref().is_err_and(|error| error.kind() == Kind::Corrupt) {
+                // It may have been mixed up or cut on its way.
+                answer = self.fetch_copy(copy, kind, id, read.clone()).await;
+            }
             if answer.is_ok() {
                 break;
             }
         }
         answer
+    }
+
+    async fn fetch_copy<T: Send + 'static>(
+        &self,
+        copy: &dyn ObjectStore,
+        kind: FileKind,
+        id: Id,
+        read: impl Read<T>,
+    ) -> Result<T> {
+        let stored = self.layout.get(copy, kind, &id).await?;
+        let key = Arc::clone(&self.key);
+        self.shared.pool.run(move || read(&key, &id, &stored)).await?
     }
 
     /// Fails when there are files of a kind and not one can be read: nothing would be shown as if nothing were there.

@@ -31,12 +31,12 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
         Some(hot) => Some(layout::config(&**hot).await.context(|| "repo-hot")?),
         None => None,
     };
-    let (layout, keys) = Layout::detect(store, hot.clone()).await?;
+    let (layout, keys) = Layout::detect(Arc::clone(&store), hot.clone()).await?;
     let keys = read_keys(&layout, &keys).await?;
     let unlock = move || keys::unlock(&keys, &password, key_hint.as_deref());
     let unlocked = shared.pool.run(unlock).await??;
     tracing::debug!("{name}: opened with key {}", unlocked.id);
-    let cold = read_config(&unlocked.key, &stored).context(|| "config")?;
+    let cold = sound_config(&*store, &unlocked.key, &stored).await.context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
     let index = stored_index(name.clone(), cold.id.clone(), Arc::clone(&shared)).await?;
     let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared), index).await?;
@@ -66,7 +66,7 @@ async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)
     let read = |id: Id| async move {
         let mut answer = Err(Error::new(Kind::NotFound, "no store has it"));
         for copy in layout.copies() {
-            answer = layout.get(copy, FileKind::Key, &id).await;
+            answer = sound_key(layout, copy, &id).await;
             if answer.is_ok() {
                 break;
             }
@@ -87,6 +87,24 @@ async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)
     match failure {
         Some(error) if keys.is_empty() => Err(error),
         _ => Ok(keys),
+    }
+}
+
+/// A key file; one that is not what its name says is fetched once more, because it may have been mixed up or cut on its
+/// way. Then it is for the password to tell whether it can be used.
+async fn sound_key(layout: &Layout, copy: &dyn ObjectStore, id: &Id) -> Result<Bytes> {
+    let stored = layout.get(copy, FileKind::Key, id).await?;
+    match unpacked::check_name(id, &stored) {
+        Ok(()) => Ok(stored),
+        Err(_) => layout.get(copy, FileKind::Key, id).await,
+    }
+}
+
+/// The configuration in `stored`, or what another fetch says when that cannot be it.
+async fn sound_config(store: &dyn ObjectStore, key: &MasterKey, stored: &[u8]) -> Result<Config> {
+    match read_config(key, stored) {
+        Err(error) if error.kind() == Kind::Corrupt => read_config(key, &layout::config(store).await?),
+        read => read,
     }
 }
 

@@ -20,8 +20,8 @@ impl Inner {
         }
     }
 
-    /// A blob from whichever place yields it: current ones, those of a new listing, those marked for deletion, those of
-    /// index files that are gone. `failures` are the places that failed already.
+    /// A blob from whichever place yields it: current ones, the first wrong one once more, those of a new listing, those
+    /// marked for deletion, those of index files that are gone. `failures` are the places that failed already.
     pub(super) async fn anywhere(
         &self,
         kind: BlobKind,
@@ -33,6 +33,9 @@ impl Inner {
         if let Some(blob) = self.try_places(kind, id, current, &mut failures).await {
             return Ok(blob);
         }
+        if let Some(blob) = self.once_more(kind, id, &mut failures).await {
+            return Ok(blob);
+        }
         let missing = |(_, error): &(Place, Error)| matches!(error.kind(), Kind::NotFound | Kind::Corrupt);
         if failures.is_empty() || failures.iter().any(missing) {
             self.packs.relist(index.generation()).await;
@@ -41,6 +44,23 @@ impl Inner {
         match self.try_places(kind, id, places, &mut failures).await {
             Some(blob) => Ok(blob),
             None => Err(verdict(kind, id, failures)),
+        }
+    }
+
+    /// The blob from the first place that gave wrong bytes: they may have been mixed up or cut on their way.
+    async fn once_more(&self, kind: BlobKind, id: &Id, failures: &mut [(Place, Error)]) -> Option<Bytes> {
+        let wrong =
+            |(place, error): &&mut (Place, Error)| error.kind() == Kind::Corrupt && is_plausible(place);
+        let (place, error) = failures.iter_mut().find(wrong)?;
+        match self.read_copy(kind, *id, *place).await {
+            Ok(blob) => {
+                tracing::debug!("{}: blob {id} came wrong once: {error}", self.packs.name());
+                Some(blob)
+            }
+            Err(again) => {
+                *error = again;
+                None
+            }
         }
     }
 

@@ -54,7 +54,8 @@ pub fn open_unnamed(key: &MasterKey, stored: &[u8]) -> Result<Vec<u8>> {
     decompressed(key.open(stored)?)
 }
 
-fn check_name(id: &Id, stored: &[u8]) -> Result<()> {
+/// Checks that `stored` is what the name `id` says. Errors: `Corrupt`.
+pub fn check_name(id: &Id, stored: &[u8]) -> Result<()> {
     if Sha256::digest(stored).as_slice() == id.0 {
         return Ok(());
     }

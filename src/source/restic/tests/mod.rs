@@ -5,6 +5,7 @@ mod damage;
 mod fidelity;
 mod opening;
 mod refresh;
+mod unreliable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

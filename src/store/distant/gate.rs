@@ -1,0 +1,75 @@
+//! Whether and when an attempt goes out to a server.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::around::{Around, Call, Weight};
+use super::breaker::Admission;
+use super::endpoint::Endpoint;
+use super::limit::{Load, Slot};
+use crate::error::{Again, Error, Kind, Result};
+
+/// Lets attempts through while the server is up, no more of them at a time than it can take.
+///
+/// Its own error is `Unavailable`, `Again::Down`: the server is down for certain. Until that has been found out, calls
+/// wait here.
+pub(super) struct Gate {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Gate {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Gate { endpoint }
+    }
+
+    /// A place for one attempt.
+    async fn enter(&self) -> Result<Slot<'_>> {
+        let Endpoint { breaker, limit, .. } = &*self.endpoint;
+        loop {
+            match breaker.admit() {
+                Admission::Probe => return Ok(limit.beyond()),
+                Admission::Refused { retry, certain: true } => return Err(self.endpoint.refusal(retry)),
+                Admission::Refused { retry, certain: false } => {
+                    drop(timeout(retry, breaker.becomes(false)).await);
+                }
+                Admission::Through => tokio::select! {
+                    biased;
+                    () = breaker.becomes(true) => {}
+                    slot = limit.enter() => return Ok(slot),
+                },
+            }
+        }
+    }
+}
+
+/// Whether the server itself said this: then it is up, whatever it said.
+fn is_answer(error: &Error) -> bool {
+    use Kind::{Corrupt, Denied, Invalid, NotFound, Stale, Unsupported};
+    error.again() == Again::Never
+        && matches!(error.kind(), NotFound | Denied | Stale | Corrupt | Unsupported | Invalid)
+}
+
+impl Around for Gate {
+    async fn around<'a, T, F>(&'a self, _: Call, attempt: F) -> Result<T>
+    where
+        T: Weight + Send + 'a,
+        F: Fn() -> BoxFuture<'a, Result<T>> + Send + Sync + 'a,
+    {
+        let slot = self.enter().await?;
+        let result = attempt().await;
+        slot.done(match &result {
+            Ok(answer) => {
+                self.endpoint.answered();
+                Load::Answered(answer.weight())
+            }
+            Err(error) if is_answer(error) => {
+                self.endpoint.answered();
+                Load::Answered(0)
+            }
+            Err(error) => self.endpoint.failed(error),
+        });
+        result
+    }
+}

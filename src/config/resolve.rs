@@ -73,13 +73,31 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     }
     say_password(typed, around, &mut sources);
     check_names(&sources)?;
-    let General { names, refresh, memory, cache_dir, mount, .. } = general;
-    let cache_dir = match cache_dir {
+    let General { names, refresh, memory, cache_dir, cache_size, offline_max, mount, .. } = general;
+    let cache_dir = said_cache_dir(cache_dir, around);
+    Ok(Config { sources, names, refresh, memory, cache_dir, cache_size, offline_max, mount })
+}
+
+/// Where the cache is and how large it may become, whatever the sources are.
+pub fn resolve_cache(typed: &Typed, around: &Surroundings) -> Result<Option<(PathBuf, u64)>> {
+    let mut general = General::default();
+    if let Some((path, text)) = read_file(typed, around)? {
+        apply(general::KEYS, &mut general, &file::entries(&path, &text)?)?;
+    }
+    for options in &typed.options {
+        apply(general::KEYS, &mut general, &options::entries(options)?)?;
+    }
+    let General { cache_dir, cache_size, .. } = general;
+    Ok(said_cache_dir(cache_dir, around).map(|path| (path, cache_size)))
+}
+
+/// Where the cache is by what was said, and else by custom.
+fn said_cache_dir(said: Option<CacheDir>, around: &Surroundings) -> Option<PathBuf> {
+    match said {
         Some(CacheDir::At(path)) => Some(path),
         Some(CacheDir::Nowhere) => None,
         None => usual_cache_dir(around),
-    };
-    Ok(Config { sources, names, refresh, memory, cache_dir, mount })
+    }
 }
 
 /// Where indexes are kept when no option says it: what the environment says, else the machine's place for root and the
@@ -113,7 +131,11 @@ fn typed_repositories(typed: &Typed, around: &Surroundings) -> Vec<Draft> {
 
 /// The sources of the configuration file, whose options go to `general`.
 fn configured(typed: &Typed, around: &Surroundings, general: &mut General) -> Result<Vec<Source>> {
-    let (path, text) = read_file(typed, around)?;
+    let nothing = || {
+        let says = "no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file";
+        Error::new(Kind::Usage, format!("{says} ({SYSTEM_FILE})"))
+    };
+    let (path, text) = read_file(typed, around)?.ok_or_else(nothing)?;
     apply(general::KEYS, general, &file::entries(&path, &text)?)?;
     let base = path.parent().unwrap_or(Path::new("/"));
     let sources = finish(std::mem::take(&mut general.sources), base, false)?;
@@ -127,8 +149,8 @@ fn finish(drafts: Vec<Draft>, base: &Path, typed: bool) -> Result<Vec<Source>> {
     drafts.into_iter().map(|draft| draft.finish(base, typed)).collect()
 }
 
-/// The configuration file that was named, else the machine's, else the user's.
-fn read_file(typed: &Typed, around: &Surroundings) -> Result<(PathBuf, String)> {
+/// The configuration file that was named, else the machine's, else the user's, if there is one.
+fn read_file(typed: &Typed, around: &Surroundings) -> Result<Option<(PathBuf, String)>> {
     let read = |path: PathBuf| match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some((path, text))),
         Err(e) if e.kind() == ErrorKind::NotFound && typed.file.is_none() => Ok(None),
@@ -144,15 +166,10 @@ fn read_file(typed: &Typed, around: &Surroundings) -> Result<(PathBuf, String)> 
     };
     for candidate in candidates {
         if let Some(found) = read(candidate)? {
-            return Ok(found);
+            return Ok(Some(found));
         }
     }
-    Err(Error::new(
-        Kind::Usage,
-        format!(
-            "no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file ({SYSTEM_FILE})"
-        ),
-    ))
+    Ok(None)
 }
 
 /// Of each list the first that says something.

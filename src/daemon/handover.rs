@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::programs::Inherited;
 use crate::config::{Config, Password, Secret};
 use crate::error::{Error, Kind, Result};
 
@@ -22,6 +23,9 @@ pub struct Orders {
     pub mountpoint: PathBuf,
     /// Stay where it was started.
     pub foreground: bool,
+    /// What programs get of the environment of whoever mounts.
+    #[serde(skip)]
+    pub inherited: Inherited,
 }
 
 /// How it went.
@@ -40,6 +44,7 @@ impl Orders {
     /// Writes them with the sources' secrets. Errors: a password of a repository that was not read yet is `Internal`.
     pub fn send(&self, to: &mut impl Write) -> Result<()> {
         send(to, &json(self)?)?;
+        send(to, &self.inherited.to_bytes())?;
         for source in &self.config.sources {
             if source.password.known_bytes().is_none() {
                 return Err(Error::new(Kind::Internal, "a password was not read before the hand-over"));
@@ -55,6 +60,7 @@ impl Orders {
     /// Reads what `send` wrote.
     pub fn receive(from: &mut impl Read) -> Result<Self> {
         let mut orders: Orders = parse(&receive(from)?)?;
+        orders.inherited = Inherited::from_bytes(&receive(from)?);
         for source in &mut orders.config.sources {
             for secret in source.secrets_mut() {
                 let bytes = receive(from)?;
@@ -129,7 +135,12 @@ mod tests {
         }
         config.sources[1].credentials.rest.password =
             Password::known(Secret::new(Zeroizing::new(b"rest".to_vec())));
-        Orders { config, mountpoint: OsStr::from_bytes(b"/mnt/\xfe").into(), foreground: true }
+        Orders {
+            config,
+            mountpoint: OsStr::from_bytes(b"/mnt/\xfe").into(),
+            foreground: true,
+            inherited: Inherited::of_process(),
+        }
     }
 
     #[test]

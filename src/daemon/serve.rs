@@ -28,7 +28,8 @@ pub fn serve_handed_over() -> Result<()> {
     process::bound_allocator();
     process::keep_secrets()?;
     let mut line = take_stdin()?;
-    let orders = Orders::receive(&mut line)?;
+    let mut orders = Orders::receive(&mut line)?;
+    std::mem::take(&mut orders.inherited).install();
     let life = Arc::new(Life::new(orders.mountpoint.clone()));
     if orders.foreground {
         give_up_after(orders.config.mount.mount_timeout, life.clone());
@@ -142,6 +143,7 @@ fn serve_on(
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;
     let ended = session.wait();
+    tree.common.flush();
     refreshing.abort();
     ended
 }

@@ -11,6 +11,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod s3;
+mod served;
 mod source;
 mod store;
 mod subjects;

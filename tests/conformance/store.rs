@@ -12,30 +12,47 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
+use crate::harness::child::has;
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
+use crate::served::*;
 use crate::subjects::*;
 
 /// More than any object here has.
 const MUCH: u64 = 1 << 30;
 
 macro_rules! checks {
-    ($subject:expr; $($check:ident),* $(,)?) => {
+    ($subject:expr, $program:expr; $($check:ident),* $(,)?) => {
         use super::*;
         $(
             #[tokio::test]
             async fn $check() {
-                super::$check(&$subject).await;
+                if has($program) {
+                    let subject = $subject;
+                    if subject.is_there() {
+                        super::$check(&subject).await;
+                    }
+                }
             }
         )*
     };
 }
 
+/// A subject may need a program (`=> "rclone"`), without which it is skipped.
+macro_rules! needed {
+    () => {
+        "sh"
+    };
+    ($program:literal) => {
+        $program
+    };
+}
+
 /// What holds for every store. Keys are those of a restic repository, because some stores take no others.
 macro_rules! suite {
-    ($($name:ident: $subject:expr),* $(,)?) => {
+    ($($name:ident: $subject:expr $(=> $program:literal)?),* $(,)?) => {
         $(mod $name {
-            checks! { $subject;
+            checks! { $subject, needed!($($program)?);
                 lists_below_a_prefix_at_any_depth,
                 prefixes_that_hold_nothing_are_empty,
                 stat_agrees_with_the_listing,
@@ -56,9 +73,9 @@ macro_rules! suite {
 
 /// What holds besides for stores that take any key.
 macro_rules! free_keys {
-    ($($name:ident: $subject:expr),* $(,)?) => {
+    ($($name:ident: $subject:expr $(=> $program:literal)?),* $(,)?) => {
         $(mod $name {
-            checks! { $subject;
+            checks! { $subject, needed!($($program)?);
                 keys_may_be_any_text,
                 prefixes_end_with_their_slash,
                 one_level_names_what_lies_directly_below,
@@ -72,6 +89,15 @@ suite! {
     local: InDirectory::empty(),
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
+    s3: InBucket::empty(""),
+    s3_below_a_prefix: InBucket::empty("some where/below"),
+    cached: InCache::empty(),
+    rest_server: over_rest() => "rclone",
+    rest_server_with_a_password: over_rest_with_a_password() => "rclone",
+    rest_server_on_a_socket: over_a_socket() => "rclone",
+    rclone: over_rclone() => "rclone",
+    sftp_server: over_sftp_server() => "sshd",
+    sshd: over_ssh() => "sshd",
     guarded: Wrapped(InMemory::empty(), guarded),
     guarded_where_some_calls_fail: Wrapped(InMemory::empty(), |inner| guarded(unreliable(inner))),
 }
@@ -95,7 +121,11 @@ fn unreliable(inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
 free_keys! {
     any_keys_in_memory: InMemory::empty(),
     any_keys_in_a_directory: InDirectory::empty(),
+    any_keys_in_a_cache: InCache::empty(),
     any_keys_wrapped: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
+    any_keys_in_s3: InBucket::empty(""),
+    any_keys_in_s3_below_a_prefix: InBucket::empty("some where/below"),
+    any_keys_over_sftp: over_sftp_server() => "sshd",
 }
 
 /// `length` bytes in which every offset looks different from its neighbours.
@@ -256,7 +286,7 @@ async fn what_is_no_key_is_invalid(subject: &dyn Subject) {
 }
 
 /// Texts that are something else to a shell, a URL or a terminal.
-const TEXTS: &[&str] = &["with space", "-dash", "line\nbreak", "%2F", "a..b", "...", "?x#y&z=1+", "é日本"];
+const TEXTS: &[&str] = &["with space", "-dash", "%2F", "a..b", "...", "?x#y&z=1+", "é日本"];
 
 async fn names_may_be_any_text(subject: &dyn Subject) {
     let store = subject.store();
@@ -270,7 +300,7 @@ async fn names_may_be_any_text(subject: &dyn Subject) {
 
 async fn keys_may_be_any_text(subject: &dyn Subject) {
     let store = subject.store();
-    for key in TEXTS.iter().chain(&["日本/é"]) {
+    for key in TEXTS.iter().chain(&["日本/é", "line\nbreak"]) {
         subject.put(key, key.as_bytes());
         assert_eq!(store.get(key, MUCH).await.unwrap(), key.as_bytes());
         assert_eq!(listed(&*store, "").await.get(*key), Some(&(key.len() as u64)));

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,12 +22,13 @@ use super::format::unpacked::{self, Json};
 use super::format::{blob, snapshot};
 use super::layout::{FileKind, Layout, Listed, Lists};
 use super::snapshots::{Held, SnapshotList};
+use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{
     BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Standing,
     Tender,
 };
-use crate::store::{ObjectStore, Pace};
+use crate::store::{ObjectStore, Outage, Pace};
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -41,6 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Catalogue {
     pub name: String,
     layout: Layout,
+    drawer: Option<Drawer>,
     key: Arc<MasterKey>,
     shared: Arc<Shared>,
     pub damage: Damage,
@@ -81,6 +83,7 @@ impl Catalogue {
     pub(super) async fn load(
         name: String,
         layout: Layout,
+        drawer: Option<Drawer>,
         key: MasterKey,
         shared: Arc<Shared>,
         index: Arc<Tender>,
@@ -89,6 +92,7 @@ impl Catalogue {
         let catalogue = Catalogue {
             name,
             layout,
+            drawer,
             key: Arc::new(key),
             shared,
             damage: Damage::default(),
@@ -124,6 +128,9 @@ impl Catalogue {
         if !self.index.is_settled() {
             self.index.tend();
         }
+        if let Some(Outage { error, .. }) = self.layout.outage() {
+            return Err(error.context(self.name.clone()));
+        }
         Ok(self.unreported.swap(false, Ordering::AcqRel))
     }
 
@@ -141,11 +148,22 @@ impl Catalogue {
     fn note(&self, done: Result<(bool, Option<Error>)>) -> Result<bool> {
         let mut state = self.lock_state();
         let (changed, error) = match done {
-            Ok((changed, incomplete)) => (Ok(changed), incomplete),
+            Ok((changed, incomplete)) => (Ok(changed), incomplete.or_else(|| self.outage())),
             Err(error) => (Err(error.clone()), Some(error)),
         };
         state.error = error;
         changed
+    }
+
+    /// Why what was listed is from the cache alone.
+    fn outage(&self) -> Option<Error> {
+        let Outage { error, .. } = self.layout.outage()?;
+        Some(error.context(format!("{}: shown from the cache alone", self.name)))
+    }
+
+    /// When what was listed last was true.
+    pub(super) fn listed(&self) -> SystemTime {
+        self.layout.outage().map_or_else(|| self.snapshots.load().listed, |outage| outage.as_of)
     }
 
     /// Whether the index changed, and why some of the new files could not be had now.
@@ -372,6 +390,10 @@ impl Packs for Catalogue {
 
     fn distrust(&self, kind: BlobKind, pack: &Id) -> bool {
         self.layout.is_pair() && kind == BlobKind::Tree && self.lock_distrusted().insert(*pack)
+    }
+
+    fn drawer(&self) -> Option<&Drawer> {
+        self.drawer.as_ref()
     }
 
     fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>> {

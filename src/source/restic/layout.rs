@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{BlobKind, Id};
-use crate::store::{ObjectStore, Pace};
+use crate::store::{ObjectStore, Outage, Pace};
 
 /// A listing, or the fetch of one small file, that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,6 +121,11 @@ impl Layout {
     pub(super) async fn get(&self, copy: &dyn ObjectStore, kind: FileKind, id: &Id) -> Result<Bytes> {
         let key = format!("{}{id}", self.folder(kind));
         in_time(&key, copy.get(&key, kind.largest())).await
+    }
+
+    /// Set while the cache answers for a store that cannot be reached.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.copies().find_map(ObjectStore::outage)
     }
 
     /// What a read of a pack with file content costs.

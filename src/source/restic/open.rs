@@ -27,7 +27,7 @@ pub async fn open(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
 }
 
 async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    let Spec { name, store, hot, password, key_hint } = spec;
+    let Spec { name, store, hot, drawer, password, key_hint } = spec;
     let hot_config = async {
         match &hot {
             Some(hot) => layout::config(&**hot).await.context(|| "repo-hot").map(Some),
@@ -49,7 +49,8 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     let cold = sound_config(&*store, &unlocked.key, &stored).await.context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
     let index = stored_index(name.clone(), cold.id.clone(), Arc::clone(&shared)).await?;
-    let catalogue = Catalogue::load(name, layout, unlocked.key, Arc::clone(&shared), index, listed).await?;
+    let catalogue =
+        Catalogue::load(name, layout, drawer, unlocked.key, Arc::clone(&shared), index, listed).await?;
     Ok(Repository::source(cold.id, catalogue, shared))
 }
 

@@ -3,6 +3,7 @@
 mod cached;
 mod damage;
 mod fidelity;
+mod offline;
 mod opening;
 mod refresh;
 mod unreliable;
@@ -139,7 +140,7 @@ fn spec(name: &str, store: &Arc<Watched>) -> Spec {
     let store: Arc<dyn ObjectStore> = Arc::<Watched>::clone(store);
     let password = std::fs::read(fixture(name).join("password")).unwrap();
     let password = Zeroizing::new(password.trim_ascii().to_vec());
-    Spec { name: name.to_owned(), store, hot: None, password, key_hint: None }
+    Spec { name: name.to_owned(), store, hot: None, drawer: None, password, key_hint: None }
 }
 
 fn shared() -> Arc<Shared> {

@@ -1,0 +1,107 @@
+//! A restic repository behind each kind of server, mounted: what is copied out of it is what is copied out of the
+//! repository on this machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::child::has;
+use crate::harness::rclone::Rclone;
+use crate::harness::sshd::Sshd;
+use crate::machine::{Mountpoint, arguments, backupfs, can_mount, fixture, succeed};
+
+/// Everything about every entry below `root`, contents included, in an order of its own.
+fn manifest(root: &Path) -> Vec<u8> {
+    let list = "find . -printf '%p %y %m %U %G %s %t %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum";
+    let mut find = Command::new("sh");
+    let found = find.arg("-c").arg(list).current_dir(root).env("LC_ALL", "C").output().unwrap();
+    assert!(found.status.success() && !found.stdout.is_empty());
+    found.stdout
+}
+
+/// What `cp -a` brings out of the newest snapshot of every set, with `arguments` to `mount`.
+fn copied(set_up: impl FnOnce(&mut Command)) -> (Vec<u8>, Vec<u8>) {
+    let mountpoint = Mountpoint::new();
+    let mut mount = backupfs();
+    mount.arg("mount").arg("--password-file").arg(fixture().password_file()).arg(mountpoint.path());
+    set_up(&mut mount);
+    succeed(&mut mount);
+    let server = mountpoint.servers()[0];
+    let environment = std::fs::read(format!("/proc/{server}/environ")).unwrap();
+    let copy = mountpoint.beside("copy");
+    succeed(Command::new("cp").arg("-a").arg(mountpoint.path().join("current")).arg(&copy));
+    let copied = manifest(&copy);
+    let below = crate::harness::child::descendants(server);
+    let shown: Vec<u8> = below.iter().flat_map(|pid| arguments(*pid)).chain(environment).collect();
+    succeed(backupfs().arg("umount").arg(mountpoint.path()));
+    mountpoint.wait_until_gone();
+    crate::machine::wait_for("what the server started to end", || {
+        below.iter().all(|pid| arguments(*pid).is_empty())
+    });
+    (copied, shown)
+}
+
+fn expected() -> Vec<u8> {
+    copied(|mount| {
+        mount.arg("-r").arg(fixture().repository());
+    })
+    .0
+}
+
+#[test]
+fn over_rest_with_a_password_that_nobody_sees() {
+    if !can_mount() {
+        return;
+    }
+    let server = Rclone::serve(&fixture().repository(), &["--user", "me", "--pass", "hunter2"]);
+    let (manifest, shown) = copied(|mount| {
+        mount.arg("-r").arg(format!("rest:http://me:hunter2@{}/", server.address));
+    });
+    assert!(manifest == expected(), "what was copied differs");
+    assert!(!String::from_utf8_lossy(&shown).contains("hunter2"));
+}
+
+#[test]
+fn over_sftp() {
+    if !can_mount() || !has("sshd") {
+        return;
+    }
+    let sshd = Sshd::start("internal-sftp -R");
+    let (manifest, _) = copied(|mount| {
+        mount
+            .arg("-r")
+            .arg(format!("sftp:{}", sshd.url(&fixture().repository()).trim_start_matches("sftp:")));
+        mount.env("PATH", sshd.path());
+    });
+    assert!(manifest == expected(), "what was copied differs");
+}
+
+#[test]
+fn over_rclone() {
+    if !can_mount() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("rclone.conf");
+    std::fs::write(&config, "[here]\ntype = alias\nremote = /\n").unwrap();
+    let (manifest, shown) = copied(|mount| {
+        mount.arg("-r").arg(format!("rclone:here:{}", fixture().repository().display()));
+        mount.env("RCLONE_CONFIG", &config).env("RCLONE_CONFIG_PASS", "hunter2");
+    });
+    assert!(!String::from_utf8_lossy(&shown).contains("hunter2"));
+    assert!(manifest == expected(), "what was copied differs");
+}
+
+#[test]
+fn what_cannot_be_reached_is_one_line_and_exit_code_32() {
+    for (url, says) in [
+        ("rest:http://127.0.0.1:1/repo/", "cannot be reached"),
+        ("sftp://nobody@127.0.0.1:1//repo", "Connection refused"),
+        ("rclone:nosuchremote:repo", "didn't find section in config file"),
+    ] {
+        let mut command = backupfs();
+        command.arg("ls").arg("-r").arg(url).env("RESTIC_PASSWORD", "x").env("RCLONE_CONFIG", "/dev/null");
+        let (code, said) = crate::machine::run(&mut command);
+        assert_eq!((code, said.trim_end().lines().count()), (32, 1), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}

@@ -21,8 +21,8 @@ pub struct ConfigFile {
     pub entries: Vec<Entry>,
 }
 
-/// Every file that counts, in the order in which they count: later ones have the last word. Errors: `Usage`, with the
-/// file and line; that there is none at all.
+/// Every file that counts, in the order in which they count: later ones have the last word. None where there are
+/// none. Errors: `Usage`, with the file and line.
 pub fn read(typed: &Typed, around: &Surroundings) -> Result<Vec<ConfigFile>> {
     let home = around.environment.absolute("HOME");
     let user_file = home.map(|home| home.join(".config/backupfs/config.toml"));
@@ -46,10 +46,7 @@ pub fn read(typed: &Typed, around: &Surroundings) -> Result<Vec<ConfigFile>> {
             return Ok(files);
         }
     }
-    let says = format!(
-        "no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file ({SYSTEM_FILE})"
-    );
-    Err(Error::new(Kind::Usage, says))
+    Ok(Vec::new())
 }
 
 /// The files of `conf.d` beside `config.toml`, in the order of their names. A file of another name stands alone.

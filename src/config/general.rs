@@ -17,6 +17,8 @@ pub struct General {
     pub memory: u64,
     /// What was said of the cache directory.
     pub cache_dir: Option<CacheDir>,
+    pub cache_size: u64,
+    pub offline_max: Option<Duration>,
     pub mount: Mount,
 }
 
@@ -28,6 +30,8 @@ impl Default for General {
             refresh: Duration::from_secs(60),
             memory: 128 << 20,
             cache_dir: None,
+            cache_size: 10 << 30,
+            offline_max: None,
             mount: Mount {
                 mountpoint: None,
                 allow_other: false,
@@ -51,6 +55,7 @@ const LEAST_MEMORY: u64 = 16 << 20;
 pub const KEYS: &[Key<General>] = &[
     Key { name: "allow_other", set: |g, e| e.flag().map(|v| g.mount.allow_other = v) },
     Key { name: "cache-dir", set: |g, e| cache_dir(e).map(|v| g.cache_dir = Some(v)) },
+    Key { name: "cache-size", set: |g, e| e.size().map(|v| g.cache_size = v) },
     Key { name: "idmap", set: idmap },
     Key { name: "log", set: |g, e| e.absolute_path().map(|v| g.mount.log.file = Some(v)) },
     Key { name: "log-level", set: |g, e| e.choice(LEVELS).map(|v| g.mount.log.level = v) },
@@ -62,6 +67,7 @@ pub const KEYS: &[Key<General>] = &[
         name: "noxattr",
         set: |g, e| e.flag().map(|v| g.mount.xattrs = if v { Xattrs::None } else { Xattrs::All }),
     },
+    Key { name: "offline-max", set: |g, e| offline_max(e).map(|v| g.offline_max = v) },
     Key { name: "owner", set: |g, e| e.choice(OWNERS).map(|v| g.mount.owner = v) },
     Key { name: "refresh", set: |g, e| e.duration().map(|v| g.refresh = v) },
     Key { name: "rename", set: renames },
@@ -126,6 +132,11 @@ impl CacheDir {
 
 fn cache_dir(entry: &Entry) -> Result<CacheDir> {
     if entry.text()? == NO_CACHE { Ok(CacheDir::Nowhere) } else { entry.absolute_path().map(CacheDir::At) }
+}
+
+/// A length of time, or `off` for any.
+fn offline_max(entry: &Entry) -> Result<Option<Duration>> {
+    if entry.text().is_ok_and(|text| text == "off") { Ok(None) } else { entry.duration().map(Some) }
 }
 
 fn memory(general: &mut General, entry: &Entry) -> Result<()> {
@@ -228,7 +239,7 @@ mod tests {
     fn every_option_does_what_it_says() {
         let all = "allow_other,noexec,xattrs=user,owner=mounter,idmap=u:1000:2000+b:0:100000:10,timeout=2min,\
                    mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,\
-                   mountpoint=/mnt/b,cache-dir=/var/c";
+                   mountpoint=/mnt/b,cache-dir=/var/c,cache-size=5G,offline-max=7d";
         let general = typed(all).unwrap();
         let mount = &general.mount;
         assert!(mount.allow_other && mount.noexec);
@@ -243,6 +254,11 @@ mod tests {
         assert_eq!(mount.log, Log { file: Some(PathBuf::from("/var/log/b")), level: Level::Debug });
         assert_eq!(mount.mountpoint.as_deref(), Some(Path::new("/mnt/b")));
         assert_eq!(general.cache_dir, Some(CacheDir::At("/var/c".into())));
+        assert_eq!(
+            (general.cache_size, general.offline_max),
+            (5 << 30, Some(Duration::from_secs(7 * 86_400)))
+        );
+        assert_eq!(typed("offline-max=1d,offline-max=off").unwrap().offline_max, None);
         assert_eq!(typed("cache-dir=none").unwrap().cache_dir, Some(CacheDir::Nowhere));
     }
 

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// Everything a command needs to know; valid by construction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,9 +52,13 @@ pub struct Config {
     pub refresh: Duration,
     /// Bytes that may stay in memory of repositories' contents.
     pub memory: u64,
-    /// Where indexes are kept for later; `None` for memory only.
+    /// Where indexes and what distant stores delivered are kept for later; `None` for memory only.
     #[serde(with = "wire::optional_path")]
     pub cache_dir: Option<PathBuf>,
+    /// Bytes of it that distant stores delivered.
+    pub cache_size: u64,
+    /// For how long a store that cannot be reached may be shown from the cache alone; `None` for any time.
+    pub offline_max: Option<Duration>,
     /// How to mount.
     pub mount: Mount,
 }
@@ -312,6 +316,18 @@ pub struct Typed {
     pub paths: Vec<String>,
     /// `-o`, each with commas in it.
     pub options: Vec<String>,
+}
+
+/// A size as options have it (`500M`, `5G`). Errors: `Usage`.
+pub fn size(text: &str) -> Result<u64> {
+    values::size(text)
+        .ok_or_else(|| Error::new(Kind::Usage, format!("\"{text}\" must be a size such as 500M or 5G")))
+}
+
+/// Where the cache is that `typed`, the configuration file (if there is one) and the environment mean, and how large it may
+/// become; `None` when there is to be none. No repository needs to be given.
+pub fn resolve_cache(typed: &Typed) -> Result<Option<(PathBuf, u64)>> {
+    resolve::resolve_cache(typed, &resolve::Surroundings::of_process()?)
 }
 
 /// What was typed, the configuration file and the environment, together. Errors: `Usage`, naming the argument or the

@@ -96,13 +96,31 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
         fill_credentials(&mut group.credentials, &places.iter().collect::<Vec<_>>(), around, is_typed);
     }
     check_names(&sources, &groups)?;
-    let General { names, refresh, memory, cache_dir, mount, .. } = general;
-    let cache_dir = match cache_dir {
+    let General { names, refresh, memory, cache_dir, cache_size, offline_max, mount, .. } = general;
+    let cache_dir = said_cache_dir(cache_dir, around);
+    Ok(Config { sources, groups, names, refresh, memory, cache_dir, cache_size, offline_max, mount })
+}
+
+/// Where the cache is and how large it may become, whatever the sources are.
+pub fn resolve_cache(typed: &Typed, around: &Surroundings) -> Result<Option<(PathBuf, u64)>> {
+    let mut general = General::default();
+    for file in files::read(typed, around)? {
+        general.take(file.entries)?;
+    }
+    for options in &typed.options {
+        general.take(options::entries(options)?)?;
+    }
+    let General { cache_dir, cache_size, .. } = general;
+    Ok(said_cache_dir(cache_dir, around).map(|path| (path, cache_size)))
+}
+
+/// Where the cache is by what was said, and else by custom.
+fn said_cache_dir(said: Option<CacheDir>, around: &Surroundings) -> Option<PathBuf> {
+    match said {
         Some(CacheDir::At(path)) => Some(path),
         Some(CacheDir::Nowhere) => None,
         None => usual_cache_dir(around),
-    };
-    Ok(Config { sources, groups, names, refresh, memory, cache_dir, mount })
+    }
 }
 
 /// What `table` describes once all that is said of it is in `said`.
@@ -163,6 +181,10 @@ fn configured(
     general: &mut General,
 ) -> Result<(Vec<Table>, Vec<Entry>)> {
     let files = files::read(typed, around)?;
+    if files.is_empty() {
+        let says = "no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file";
+        return Err(Error::new(Kind::Usage, format!("{says} ({})", files::SYSTEM_FILE)));
+    }
     let (mut tables, mut of_all) = (Vec::new(), Vec::new());
     for file in &files {
         of_all.extend(general.take(file.entries.clone())?);

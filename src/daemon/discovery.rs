@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::keep::Common;
 use super::late::Late;
 use super::open::{open_spec, spec, store};
 use super::translate;
@@ -19,7 +20,6 @@ use crate::config::location::{Glob, Pattern};
 use crate::config::{self, Location, MemberAt, Place, members};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{self, Access, Members};
-use crate::source::chunked::Shared;
 use crate::store::ObjectStore;
 
 /// Directories of one level that are listed at a time.
@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(2);
 /// The members of one group.
 pub struct Discovery {
     config: config::Group,
-    shared: Arc<Shared>,
+    common: Common,
     found: ArcSwapOption<Found>,
     turn: AsyncMutex<Option<Instant>>,
     failure: Mutex<Option<Error>>,
@@ -68,10 +68,10 @@ struct Branch {
 
 impl Discovery {
     /// Of a group whose secrets are known. Lists nothing yet.
-    pub fn new(config: config::Group, shared: Arc<Shared>) -> Arc<Self> {
+    pub fn new(config: config::Group, common: Common) -> Arc<Self> {
         Arc::new(Discovery {
             config,
-            shared,
+            common,
             found: ArcSwapOption::empty(),
             turn: AsyncMutex::new(None),
             failure: Mutex::default(),
@@ -163,13 +163,13 @@ impl Discovery {
             Ok(source) => source,
             Err(error) => return (Err(error), None),
         };
-        let asked = source.clone();
-        let spec = tokio::task::spawn_blocking(move || spec(&asked)).await;
+        let (asked, common) = (source.clone(), self.common.clone());
+        let spec = tokio::task::spawn_blocking(move || spec(&asked, &common)).await;
         let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
-        match open_spec(spec, self.shared.clone()).await {
+        match open_spec(spec, &self.common).await {
             Ok(opened) => (Ok(()), Some(translate::member(opened, &source))),
             Err(error) => {
-                let late = Late::new(source.clone(), self.shared.clone(), error.clone());
+                let late = Late::new(source.clone(), self.common.clone(), error.clone());
                 (Err(error), Some(translate::member(late, &source)))
             }
         }

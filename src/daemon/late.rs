@@ -4,16 +4,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
 
+use super::keep::Common;
 use super::open::{open_spec, spec};
 use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::Shared;
 use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Usage};
 
 /// Empty until it can be opened.
 pub struct Late {
     config: config::Source,
-    shared: Arc<Shared>,
+    common: Common,
     opened: OnceLock<Arc<dyn Source>>,
     /// Why it could not be opened the last time.
     failure: Mutex<Error>,
@@ -22,9 +22,9 @@ pub struct Late {
 
 impl Late {
     /// A source that could not be opened because of `failure`.
-    pub fn new(config: config::Source, shared: Arc<Shared>, failure: Error) -> Arc<Self> {
+    pub fn new(config: config::Source, common: Common, failure: Error) -> Arc<Self> {
         let (opened, failure) = (OnceLock::new(), Mutex::new(failure));
-        Arc::new(Late { config, shared, opened, failure, nothing: Arc::default() })
+        Arc::new(Late { config, common, opened, failure, nothing: Arc::default() })
     }
 
     fn failure(&self) -> Error {
@@ -36,10 +36,10 @@ impl Late {
         if !may_pass(&failure) {
             return Err(failure);
         }
-        let config = self.config.clone();
-        let spec = tokio::task::spawn_blocking(move || spec(&config)).await;
+        let (config, common) = (self.config.clone(), self.common.clone());
+        let spec = tokio::task::spawn_blocking(move || spec(&config, &common)).await;
         let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
-        match open_spec(spec, self.shared.clone()).await {
+        match open_spec(spec, &self.common).await {
             Ok(source) => {
                 // Refreshes do not overlap; were it set already, that one is as good.
                 let _ = self.opened.set(source);
@@ -120,14 +120,15 @@ impl Source for Late {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Budget;
     use crate::config::{Password, Secret, Typed, resolve};
 
     fn late(path: &std::path::Path, failure: Kind) -> Arc<Late> {
         let typed = Typed { repos: vec![path.into()], ..Typed::default() };
-        let mut source = resolve(&typed).unwrap().sources.remove(0);
+        let mut config = resolve(&typed).unwrap();
+        let mut source = config.sources.remove(0);
         source.password = Password::known(Secret::new(b"x".to_vec().into()));
-        Late::new(source, Shared::new(Budget::of(16 << 20)), Error::new(failure, "away"))
+        config.cache_dir = None;
+        Late::new(source, Common::new(&config).0, Error::new(failure, "away"))
     }
 
     #[tokio::test]

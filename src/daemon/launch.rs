@@ -25,8 +25,29 @@ use crate::config::{Config, Group, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
 
-/// Of the environment, only these reach the serving process.
-const KEPT: &[&str] = &["PATH", "TZ", "TZDIR", "RUST_BACKTRACE"];
+/// Of the environment, only these reach the serving process. Of Amazon's, those that say where credentials are to be had;
+/// credentials themselves are handed over.
+const KEPT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "TZ",
+    "TZDIR",
+    "RUST_BACKTRACE",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
 
 /// How long a serving process may take to clean up after itself.
 const GRACE: Duration = Duration::from_secs(5);

@@ -7,13 +7,12 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use super::discovery::Discovery;
+use super::keep::Common;
 use super::late::Late;
-use super::{process, recognise, stores, translate};
-use crate::cache::{Budget, Folder};
+use super::{process, recognise, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{Members, Namespace};
-use crate::source::chunked::Shared;
 use crate::source::restic;
 use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
@@ -29,6 +28,8 @@ pub struct Tree {
     pub failed: Vec<Error>,
     /// Damaged files of those that could be, and why there is no cache: a line each, which the log has already.
     pub left_out: Vec<String>,
+    /// What the sources share.
+    pub common: Common,
 }
 
 /// How long the members of a group may keep a mount waiting; after that they are listed when somebody looks.
@@ -37,11 +38,11 @@ const LISTING: Duration = Duration::from_secs(1);
 /// Opens all sources and lists all groups at once, and builds the tree. With one source its failure is the error; of
 /// several the failing ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
-    let (shared, no_cache) = shared(config);
+    let (common, no_cache) = Common::new(config);
     let groups: Vec<_> =
-        config.groups.iter().map(|group| Discovery::new(group.clone(), shared.clone())).collect();
+        config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();
     let listing = runtime.spawn(join_all(groups.clone().into_iter().map(list)));
-    let opened = open_all(config, runtime, &shared);
+    let opened = open_all(config, runtime, &common);
     let listed =
         runtime.block_on(listing).map_err(|e| Error::caused_by(Kind::Internal, "listing ended", e))?;
     if opened.iter().all(Result::is_err) && listed.iter().all(Result::is_err) {
@@ -55,7 +56,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     for (source, opened) in config.sources.iter().zip(opened) {
         let opened = opened.unwrap_or_else(|error| {
             failed.push(error.clone());
-            Late::new(source.clone(), shared.clone(), error)
+            Late::new(source.clone(), common.clone(), error)
         });
         members.push(translate::member(opened, source));
     }
@@ -63,7 +64,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let _runtime = runtime.enter();
     let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
     let namespace = Namespace::new(members, groups, translate::names(config))?;
-    Ok(Tree { namespace, immutable: true, failed, left_out })
+    Ok(Tree { namespace, immutable: true, failed, left_out, common })
 }
 
 /// Lists a group for the first time; one that takes long goes on by itself.
@@ -88,31 +89,18 @@ fn all_failed(failed: Vec<Error>) -> Error {
 
 /// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
 pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
-    open_all(config, runtime, &shared(config).0)
+    open_all(config, runtime, &Common::new(config).0)
 }
 
-/// What all sources share, and why there is no cache directory although there should be one.
-fn shared(config: &Config) -> (Arc<Shared>, Option<String>) {
-    let (cache, failure) = match config.cache_dir.as_deref().map(Folder::open).transpose() {
-        Ok(cache) => (cache, None),
-        Err(error) => {
-            let told = format!("indexes are kept in memory, because there is no cache directory: {error}");
-            tracing::warn!("{told}");
-            (None, Some(told))
-        }
-    };
-    (Shared::with_cache(Budget::of(config.memory), cache), failure)
-}
-
-fn open_all(config: &Config, runtime: &Handle, shared: &Arc<Shared>) -> Vec<Result<Arc<dyn Source>>> {
+fn open_all(config: &Config, runtime: &Handle, common: &Common) -> Vec<Result<Arc<dyn Source>>> {
     // One after the other: a prompt cannot be shared.
-    let specs: Vec<_> = config.sources.iter().map(spec).collect();
-    runtime.block_on(join_all(specs.into_iter().map(|spec| open_spec(spec, shared.clone()))))
+    let specs: Vec<_> = config.sources.iter().map(|source| spec(source, common)).collect();
+    runtime.block_on(join_all(specs.into_iter().map(|spec| open_spec(spec, common))))
 }
 
 /// Opens a source on a task of its own, whose panic is an error here.
-pub(super) async fn open_spec(spec: Result<restic::Spec>, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    let opening = tokio::spawn(restic::open(spec?, shared));
+pub(super) async fn open_spec(spec: Result<restic::Spec>, common: &Common) -> Result<Arc<dyn Source>> {
+    let opening = tokio::spawn(restic::open(spec?, Arc::clone(&common.shared)));
     opening.await.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
 }
 
@@ -136,12 +124,12 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
         Location::Rest(place) => stores::rest(place, credentials),
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
-        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
+        Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
     }
 }
 
 /// What the restic room needs to open a source.
-pub(super) fn spec(source: &config::Source) -> Result<restic::Spec> {
+pub(super) fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
     process::keep_secrets()?;
     let places = || [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
     // Nobody should type a password for what is not there.
@@ -153,10 +141,13 @@ pub(super) fn spec(source: &config::Source) -> Result<restic::Spec> {
     let store = |location| store(location, &source.credentials).context(|| source.title.clone());
     let (cold, hot) = (store(&source.location)?, source.hot.as_ref().map(store).transpose()?);
     let password = source.password.read(&source.name, &source.title)?;
+    let (cold, drawer) = common.kept(cold, &source.title);
+    let hot = hot.map(|hot| common.kept(hot, &source.title).0);
     Ok(restic::Spec {
         name: source.title.clone(),
         store: cold,
         hot,
+        drawer,
         password: password.into_bytes(),
         key_hint: source.key_hint.clone(),
     })

@@ -4,6 +4,7 @@
 //! process of its own; [`unmount`] ends it.
 
 mod cache;
+mod discovery;
 mod handover;
 mod holders;
 mod keep;

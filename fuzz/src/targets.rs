@@ -224,6 +224,7 @@ fn repository(data: &[u8]) {
         name: "fuzzed".into(),
         store: repository.into_store(),
         hot: None,
+        drawer: None,
         password: PASSWORD.as_bytes().to_vec().into(),
         key_hint: None,
     };

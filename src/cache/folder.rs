@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
@@ -23,6 +23,15 @@ const LOCK: &str = "lock";
 pub struct Folder {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+/// A file as its directory tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lying {
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last written to.
+    pub changed: SystemTime,
 }
 
 /// Held while a directory is being changed. Other processes, and other threads of this one, wait or go without.
@@ -83,6 +92,11 @@ impl Folder {
         self.openat(name, flags)
     }
 
+    /// Opens a file for reading and writing. Errors as [`Folder::open_file`].
+    pub fn open_for_writing(&self, name: &str) -> Result<File> {
+        self.openat(name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
+    }
+
     /// Makes a new file of mode 0600, for writing and reading.
     pub fn create(&self, name: &str) -> Result<File> {
         self.openat(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC)
@@ -105,10 +119,40 @@ impl Folder {
 
     /// Gives `file`, which was created here as `from`, its name, once its content is safe. Replaces what has that name.
     pub fn finish(&self, file: &File, from: &str, to: &str) -> Result<()> {
+        self.rename(file, from, to, RenameFlags::empty())
+    }
+
+    /// The same, unless something has that name: then `from` goes, and the answer is false.
+    pub fn finish_first(&self, file: &File, from: &str, to: &str) -> Result<bool> {
+        match self.rename(file, from, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.remove(from)?;
+                self.stat(to).map(|_| false).map_err(|_| error)
+            }
+        }
+    }
+
+    fn rename(&self, file: &File, from: &str, to: &str, flags: RenameFlags) -> Result<()> {
         file.sync_all().map_err(|e| Error::io(self.path.join(from).display().to_string(), e))?;
-        rustix::fs::renameat(&self.fd, one_component(from)?, &self.fd, one_component(to)?)
+        rustix::fs::renameat_with(&self.fd, one_component(from)?, &self.fd, one_component(to)?, flags)
             .and_then(|()| rustix::fs::fsync(&self.fd))
             .map_err(|e| self.failed(to, e))
+    }
+
+    /// A file as it lies here, not what it leads to.
+    pub fn stat(&self, name: &str) -> Result<Lying> {
+        let stat = rustix::fs::statat(&self.fd, one_component(name)?, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.map_err(|e| self.failed(name, e))?;
+        let changed =
+            Duration::new(stat.st_mtime.try_into().unwrap_or(0), stat.st_mtime_nsec.try_into().unwrap_or(0));
+        Ok(Lying { bytes: stat.st_size.try_into().unwrap_or(0), changed: SystemTime::UNIX_EPOCH + changed })
+    }
+
+    /// Bytes that may still be written to the file system.
+    pub fn free_space(&self) -> Result<u64> {
+        let system = rustix::fs::fstatvfs(&self.fd).map_err(|e| self.failed("", e))?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     /// Removes a file; none is as good.
@@ -121,18 +165,21 @@ impl Folder {
 
     /// How long ago a file was written.
     pub fn age(&self, name: &str) -> Result<Duration> {
-        let written = self.open_file(name)?.metadata().and_then(|meta| meta.modified());
-        let written = written.map_err(|e| Error::io(self.path.join(name).display().to_string(), e))?;
-        Ok(SystemTime::now().duration_since(written).unwrap_or_default())
+        Ok(SystemTime::now().duration_since(self.stat(name)?.changed).unwrap_or_default())
     }
 
     /// The lock of this directory; `None` while another process or thread holds it.
     pub fn lock(&self) -> Result<Option<Lock>> {
         let file = self.openat(LOCK, OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(self.failed(LOCK, e)),
+        Ok(self.claim(LOCK, &file)?.then_some(Lock(file)))
+    }
+
+    /// Claims a file until it is closed; false while another, in this process or elsewhere, has it open and claimed.
+    pub fn claim(&self, name: &str, file: &File) -> Result<bool> {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(self.failed(name, e)),
         }
     }
 
@@ -246,6 +293,27 @@ mod tests {
         assert!(refusal(cache.open_file("open")).contains("others may write"));
         rustix::fs::mknodat(CWD, place("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(refusal(cache.open_file("pipe")).contains("no regular file"));
+    }
+
+    #[test]
+    fn the_first_of_two_that_finish_a_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Folder::open(dir.path()).unwrap();
+        for (content, is_first) in [("one", true), ("other", false)] {
+            let mut file = cache.create("x.new").unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            assert_eq!(cache.finish_first(&file, "x.new", "x").unwrap(), is_first);
+            assert_eq!(cache.names().unwrap(), ["x"]);
+            assert_eq!(cache.stat("x").unwrap().bytes, 3);
+        }
+        let mut file = cache.open_for_writing("x").unwrap();
+        assert!(cache.claim("x", &file).unwrap());
+        assert!(!cache.claim("x", &cache.open_file("x").unwrap()).unwrap());
+        file.write_all(b"longer").unwrap();
+        drop(file);
+        assert!(cache.claim("x", &cache.open_file("x").unwrap()).unwrap());
+        assert_eq!(cache.stat("x").unwrap().bytes, 6);
+        assert!(cache.free_space().unwrap() > 0);
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! What is kept between reads: decoded blobs and parsed directories in memory, under one budget; the cache directory on
-//! disk.
+//! What is kept between reads: decoded blobs and parsed directories in memory, under one budget; on disk what distant
+//! stores delivered ([`disk`]).
 
+mod cached;
+mod disk;
 mod folder;
 mod weighed;
 
+pub use cached::Cached;
+pub use disk::{Class, Disk, Drawer, Key, Part, Summary, clear, limit, purge, summary};
 pub use folder::{Folder, Lock};
 pub use weighed::Weighed;
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod browse;
+mod cache;
 mod check;
 mod completions;
 mod demo;
@@ -52,6 +53,7 @@ enum Verb {
     Versions(versions::Args),
     Status(status::Args),
     Check(check::Args),
+    Cache(cache::Args),
     Demo(demo::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -68,6 +70,7 @@ impl Verb {
             Verb::Versions(args) => args.run(),
             Verb::Status(args) => args.run(),
             Verb::Check(args) => args.run(),
+            Verb::Cache(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
             Verb::Serve(args) => args.run(),

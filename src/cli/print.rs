@@ -173,6 +173,20 @@ pub fn kind(kind: FileType) -> &'static str {
     }
 }
 
+/// A number of bytes in the largest unit that leaves a digit before the point.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = bytes.checked_ilog2().map_or(0, |log| log / 10);
+    match (unit, units.get(unit as usize)) {
+        (0, _) | (_, None) => format!("{bytes} B"),
+        // Tenths, rounded down: never more than there is.
+        (_, Some(name)) => {
+            let tenths = (u128::from(bytes) * 10) >> (unit * 10);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
 /// `1 file`, `2 files`.
 pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
@@ -182,6 +196,14 @@ pub fn count(n: usize, what: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        let sizes = [0, 1, 1023, 1024, 1535, 1 << 20, (1 << 30) - 1, 10 << 30, u64::MAX].map(size);
+        let expected =
+            ["0 B", "1 B", "1023 B", "1.0 KiB", "1.4 KiB", "1.0 MiB", "1023.9 MiB", "10.0 GiB", "15.9 EiB"];
+        assert_eq!(sizes, expected);
+    }
 
     #[test]
     fn nothing_a_terminal_obeys_is_left() {

@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
 
+use super::keep::Common;
 use super::open::{begin, spec};
 use super::together::{Task, flat};
 use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::Shared;
 use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Usage};
 
 /// Empty until it can be opened.
 pub struct Late {
     config: config::Source,
-    shared: Arc<Shared>,
+    common: Common,
     opened: OnceLock<Arc<dyn Source>>,
     /// Why it could not be opened the last time.
     failure: Mutex<Error>,
@@ -25,19 +25,19 @@ pub struct Late {
 
 impl Late {
     /// A source that could not be opened because of `failure`.
-    pub fn new(config: config::Source, shared: Arc<Shared>, failure: Error) -> Arc<Self> {
-        Self::with(config, shared, failure, None)
+    pub fn new(config: config::Source, common: Common, failure: Error) -> Arc<Self> {
+        Self::with(config, common, failure, None)
     }
 
     /// A source that is still being opened.
-    pub fn going(config: config::Source, shared: Arc<Shared>, task: Task) -> Arc<Self> {
+    pub fn going(config: config::Source, common: Common, task: Task) -> Arc<Self> {
         let says = format!("{}: is still being opened", config.title);
-        Self::with(config, shared, Error::new(Kind::Unavailable, says), Some(task))
+        Self::with(config, common, Error::new(Kind::Unavailable, says), Some(task))
     }
 
-    fn with(config: config::Source, shared: Arc<Shared>, failure: Error, going: Option<Task>) -> Arc<Self> {
+    fn with(config: config::Source, common: Common, failure: Error, going: Option<Task>) -> Arc<Self> {
         let (opened, failure, going) = (OnceLock::new(), Mutex::new(failure), Mutex::new(going));
-        Arc::new(Late { config, shared, opened, failure, going, nothing: Arc::default() })
+        Arc::new(Late { config, common, opened, failure, going, nothing: Arc::default() })
     }
 
     fn failure(&self) -> Error {
@@ -53,10 +53,10 @@ impl Late {
         let task = match going {
             Some(task) => task,
             None => {
-                let config = self.config.clone();
-                let spec = tokio::task::spawn_blocking(move || spec(&config)).await;
+                let (config, common) = (self.config.clone(), self.common.clone());
+                let spec = tokio::task::spawn_blocking(move || spec(&config, &common)).await;
                 let ended = |e| Err(Error::caused_by(Kind::Internal, "opening ended", e));
-                begin(spec.unwrap_or_else(ended), self.shared.clone())
+                begin(spec.unwrap_or_else(ended), &self.common)
             }
         };
         match flat(task.await) {
@@ -140,14 +140,15 @@ impl Source for Late {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Budget;
     use crate::config::{Password, Secret, Typed, resolve};
 
     fn late(path: &std::path::Path, failure: Kind) -> Arc<Late> {
         let typed = Typed { repos: vec![path.into()], ..Typed::default() };
-        let mut source = resolve(&typed).unwrap().sources.remove(0);
+        let mut config = resolve(&typed).unwrap();
+        let mut source = config.sources.remove(0);
         source.password = Password::known(Secret::new(b"x".to_vec().into()));
-        Late::new(source, Shared::new(Budget::of(16 << 20)), Error::new(failure, "away"))
+        config.cache_dir = None;
+        Late::new(source, Common::new(&config).0, Error::new(failure, "away"))
     }
 
     #[tokio::test]
@@ -173,9 +174,9 @@ mod tests {
     #[tokio::test]
     async fn an_opening_under_way_is_waited_for_and_not_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let Late { config, shared, .. } = &*late(dir.path(), Kind::NotFound);
+        let Late { config, common, .. } = &*late(dir.path(), Kind::NotFound);
         let task = tokio::spawn(async { Err(Error::new(Kind::TimedOut, "no route")) });
-        let source = Late::going(config.clone(), shared.clone(), task);
+        let source = Late::going(config.clone(), common.clone(), task);
         assert!(source.health().error.unwrap().to_string().contains("still being opened"));
         assert_eq!(source.refresh().await.unwrap_err().to_string(), "no route");
         // Then anew: there is nothing.

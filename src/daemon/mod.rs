@@ -3,8 +3,11 @@
 //! [`open`] turns a configuration into a tree, for verbs that walk it without a mount; [`mount`] serves one, from a
 //! process of its own; [`unmount`] ends it.
 
+mod cache;
+mod discovery;
 mod handover;
 mod holders;
+mod keep;
 mod late;
 mod launch;
 mod life;
@@ -14,6 +17,7 @@ mod ours;
 mod process;
 mod programs;
 mod recognise;
+mod s3;
 mod serve;
 mod signals;
 mod stores;
@@ -21,6 +25,7 @@ mod together;
 mod translate;
 mod unmount;
 
+pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use launch::mount;
 pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};

@@ -6,14 +6,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
+use super::discovery::Discovery;
+use super::keep::Common;
 use super::late::Late;
 use super::together::{self, Opening, Task};
-use super::{process, recognise, stores, translate};
-use crate::cache::{Budget, Folder};
+use super::{process, recognise, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
-use crate::namespace::Namespace;
-use crate::source::chunked::Shared;
+use crate::namespace::{Members, Namespace};
 use crate::source::restic;
 use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
@@ -31,14 +31,24 @@ pub struct Tree {
     pub is_opening: bool,
     /// Damaged files of those that could be, and why there is no cache: a line each, which the log has already.
     pub left_out: Vec<String>,
+    /// What the sources share.
+    pub common: Common,
 }
 
-/// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
-/// ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail. So are those that take long,
-/// whose opening goes on meanwhile.
+/// How long the members of a group may keep a mount waiting; after that they are listed when somebody looks.
+const LISTING: Duration = Duration::from_secs(1);
+
+/// Opens all sources and lists all groups at once, and builds the tree. With one source its failure is the error; of
+/// several the failing ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail. So are
+/// those that take long, whose opening goes on meanwhile.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
-    let (shared, no_cache) = shared(config);
-    let openings = runtime.block_on(async { together::settled(begin_all(config, &shared)).await });
+    let (common, no_cache) = Common::new(config);
+    let groups: Vec<_> =
+        config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();
+    let listing = runtime.spawn(join_all(groups.clone().into_iter().map(list)));
+    let openings = runtime.block_on(async { together::settled(begin_all(config, &common)).await });
+    let listed =
+        runtime.block_on(listing).map_err(|e| Error::caused_by(Kind::Internal, "listing ended", e))?;
     let mut left_out: Vec<String> = no_cache.into_iter().collect();
     let mut members = Vec::new();
     let mut failed = Vec::new();
@@ -51,24 +61,36 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
             }
             Opening::Done(Err(error)) => {
                 failed.push(error.clone());
-                Late::new(source.clone(), shared.clone(), error)
+                Late::new(source.clone(), common.clone(), error)
             }
             Opening::Going(task) => {
                 is_opening = true;
-                let late = Late::going(source.clone(), shared.clone(), task);
+                let late = Late::going(source.clone(), common.clone(), task);
                 failed.extend(late.health().error);
                 late
             }
         };
         members.push(translate::member(opened, source));
     }
-    if failed.len() == members.len() {
+    failed.extend(listed.into_iter().filter_map(Result::err));
+    if failed.len() == members.len() + groups.len() {
         return Err(all_failed(failed));
     }
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
-    let namespace = Namespace::new(members, translate::names(config))?;
-    Ok(Tree { namespace, immutable: true, failed, is_opening, left_out })
+    let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
+    let namespace = Namespace::new(members, groups, translate::names(config))?;
+    Ok(Tree { namespace, immutable: true, failed, is_opening, left_out, common })
+}
+
+/// Lists a group for the first time; one that takes long goes on by itself.
+async fn list(group: Arc<Discovery>) -> Result<()> {
+    let listing = tokio::spawn(async move { group.list().await.map(drop) });
+    match tokio::time::timeout(LISTING, listing).await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(e)) => Err(Error::caused_by(Kind::Internal, "listing ended", e)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The first failure, with a word about the others.
@@ -83,34 +105,22 @@ fn all_failed(failed: Vec<Error>) -> Error {
 
 /// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
 pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
-    let shared = shared(config).0;
+    let common = Common::new(config).0;
     runtime.block_on(async {
-        join_all(begin_all(config, &shared)).await.into_iter().map(together::flat).collect()
+        join_all(begin_all(config, &common)).await.into_iter().map(together::flat).collect()
     })
 }
 
-/// What all sources share, and why there is no cache directory although there should be one.
-fn shared(config: &Config) -> (Arc<Shared>, Option<String>) {
-    let (cache, failure) = match config.cache_dir.as_deref().map(Folder::open).transpose() {
-        Ok(cache) => (cache, None),
-        Err(error) => {
-            let told = format!("indexes are kept in memory, because there is no cache directory: {error}");
-            tracing::warn!("{told}");
-            (None, Some(told))
-        }
-    };
-    (Shared::with_cache(Budget::of(config.memory), cache), failure)
-}
-
 /// Begins to open every source. Within a runtime.
-fn begin_all(config: &Config, shared: &Arc<Shared>) -> Vec<Task> {
+fn begin_all(config: &Config, common: &Common) -> Vec<Task> {
     // One after the other: a prompt cannot be shared.
-    let specs: Vec<_> = config.sources.iter().map(spec).collect();
-    specs.into_iter().map(|spec| begin(spec, shared.clone())).collect()
+    let specs: Vec<_> = config.sources.iter().map(|source| spec(source, common)).collect();
+    specs.into_iter().map(|spec| begin(spec, common)).collect()
 }
 
 /// Opens a source on a task of its own.
-pub(super) fn begin(spec: Result<restic::Spec>, shared: Arc<Shared>) -> Task {
+pub(super) fn begin(spec: Result<restic::Spec>, common: &Common) -> Task {
+    let shared = Arc::clone(&common.shared);
     tokio::spawn(async move { restic::open(spec?, shared).await })
 }
 
@@ -119,7 +129,7 @@ pub(super) fn begin(spec: Result<restic::Spec>, shared: Arc<Shared>) -> Task {
 const PATIENCE: Duration = Duration::from_secs(57);
 
 /// The store that holds what lies at `location`, with what a network needs around it.
-fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     let bare = bare_store(location, credentials)?;
     Ok(match location.server() {
         Some(server) => distant::guarded(bare, Endpoint::of(&server), PATIENCE),
@@ -134,12 +144,12 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
         Location::Rest(place) => stores::rest(place, credentials),
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
-        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
+        Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
     }
 }
 
 /// What the restic room needs to open a source.
-pub(super) fn spec(source: &config::Source) -> Result<restic::Spec> {
+pub(super) fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
     process::keep_secrets()?;
     let places = || [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
     // Nobody should type a password for what is not there.
@@ -151,10 +161,13 @@ pub(super) fn spec(source: &config::Source) -> Result<restic::Spec> {
     let store = |location| store(location, &source.credentials).context(|| source.title.clone());
     let (cold, hot) = (store(&source.location)?, source.hot.as_ref().map(store).transpose()?);
     let password = source.password.read(&source.name, &source.title)?;
+    let (cold, drawer) = common.kept(cold, &source.title);
+    let hot = hot.map(|hot| common.kept(hot, &source.title).0);
     Ok(restic::Spec {
         name: source.title.clone(),
         store: cold,
         hot,
+        drawer,
         password: password.into_bytes(),
         key_hint: source.key_hint.clone(),
     })

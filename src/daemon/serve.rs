@@ -147,6 +147,7 @@ fn serve_on(
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;
     let ended = session.wait();
+    tree.common.flush();
     refreshing.abort();
     ended
 }

@@ -62,6 +62,14 @@ counters! {
     STORE_RETRIES: "store_retries", Count;
     /// Calls that were refused at once because their server is down.
     STORE_REFUSALS: "store_refusals", Count;
+    /// What was looked for in the disk cache and was there.
+    CACHE_HITS: "cache_hits", Count;
+    /// Bytes of it.
+    CACHE_HIT_BYTES: "cache_hit_bytes", Bytes;
+    /// What was looked for in the disk cache and was not there.
+    CACHE_MISSES: "cache_misses", Count;
+    /// Bytes written to the disk cache.
+    CACHE_WRITTEN_BYTES: "cache_written_bytes", Bytes;
     /// Requests of the kernel: names looked up.
     FUSE_LOOKUP: "fuse_lookup", Count;
     /// Requests of the kernel: attributes asked for by themselves.

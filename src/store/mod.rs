@@ -14,6 +14,7 @@ mod meter;
 pub mod program;
 mod rclone;
 pub mod rest;
+pub mod s3;
 pub mod sftp;
 mod transfer;
 
@@ -21,7 +22,7 @@ pub use local::Local;
 pub use memory::Memory;
 pub use rclone::rclone;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -58,6 +59,20 @@ pub struct Pace {
 impl Pace {
     /// A disk of this machine.
     pub const LOCAL: Pace = Pace { latency: Duration::from_micros(50), bandwidth: 1 << 30 };
+
+    /// Whether a disk of this machine is nearer.
+    pub fn is_distant(&self) -> bool {
+        self.latency >= Duration::from_millis(1)
+    }
+}
+
+/// Why a store answers from a cache alone.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// Why it cannot be reached.
+    pub error: Error,
+    /// When what it answers was true.
+    pub as_of: SystemTime,
 }
 
 /// A read-only store of immutable objects.
@@ -98,4 +113,10 @@ pub trait ObjectStore: Send + Sync {
 
     /// Exactly `length` bytes from `offset`. An object that ends earlier is `Kind::Corrupt`, never a shorter answer.
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>>;
+
+    /// Set while listings are answered from a cache because the store itself cannot be reached; never where there is no
+    /// cache.
+    fn outage(&self) -> Option<Outage> {
+        None
+    }
 }

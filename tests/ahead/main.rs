@@ -28,7 +28,8 @@ use writer::{PASSWORD, Repository, node};
 async fn open(repository: Repository) -> (Arc<CountingStore>, Arc<dyn Source>) {
     let store = CountingStore::new(repository.into_store());
     let password = PASSWORD.as_bytes().to_vec().into();
-    let spec = Spec { name: "r".into(), store: store.clone(), hot: None, password, key_hint: None };
+    let spec =
+        Spec { name: "r".into(), store: store.clone(), hot: None, drawer: None, password, key_hint: None };
     let source = restic::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap();
     store.take();
     (store, source)

@@ -33,6 +33,7 @@ async fn open(name: &str, store: Arc<dyn ObjectStore>, hot: Option<Arc<dyn Objec
         name: name.into(),
         store,
         hot,
+        drawer: None,
         password: password.trim_ascii().to_vec().into(),
         key_hint: None,
     };

@@ -158,6 +158,7 @@ pub async fn open(store: Arc<dyn ObjectStore>) -> error::Result<Arc<dyn Source>>
         name: "hostile".into(),
         store,
         hot: None,
+        drawer: None,
         password: PASSWORD.as_bytes().to_vec().into(),
         key_hint: None,
     };

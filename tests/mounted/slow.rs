@@ -44,6 +44,7 @@ fn repository(runtime: &Runtime) -> (Arc<FaultyStore>, Node) {
         name: "slow".into(),
         store: store.clone(),
         hot: None,
+        drawer: None,
         password: PASSWORD.as_bytes().to_vec().into(),
         key_hint: None,
     };

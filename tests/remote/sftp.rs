@@ -1,12 +1,14 @@
 //! SFTP: servers that go, refuse, or lie.
 
 use std::path::Path;
+use std::time::Duration;
 
 use backupfs::error::{Again, Kind};
 use backupfs::store::ObjectStore;
 use backupfs::store::program::Program;
 use backupfs::store::sftp::{Host, Sftp, ssh};
 
+use crate::harness::child::has;
 use crate::harness::sshd::Sshd;
 use crate::machine::wait_for;
 use crate::seen;
@@ -26,6 +28,9 @@ fn repository() -> tempfile::TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_broke_is_made_again() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, mut sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, dir.path());
     let many = futures_util::future::join_all((0..50).map(|_| store.get("config", 99))).await;
@@ -47,6 +52,9 @@ async fn a_connection_that_broke_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_ends_with_its_store() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, dir.path());
     store.stat("config").await.unwrap();
@@ -57,6 +65,9 @@ async fn the_connection_ends_with_its_store() {
 
 #[tokio::test]
 async fn strangers_are_not_talked_to() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     std::fs::write(sshd.file("known_hosts"), "").unwrap();
     let error = over_ssh(&sshd, dir.path()).stat("config").await.unwrap_err();
@@ -66,6 +77,9 @@ async fn strangers_are_not_talked_to() {
 
 #[tokio::test]
 async fn a_key_that_does_not_fit_is_refused() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     std::fs::copy(sshd.file("host"), sshd.file("user")).unwrap();
     let error = over_ssh(&sshd, dir.path()).stat("config").await.unwrap_err();
@@ -75,12 +89,18 @@ async fn a_key_that_does_not_fit_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_only_reads_and_shows_one_directory_is_enough() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp -R"));
     assert_eq!(over_ssh(&sshd, dir.path()).get("config", 99).await.unwrap(), "content");
 }
 
 #[tokio::test]
 async fn a_directory_that_is_not_there_is_no_empty_repository() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, &dir.path().join("absent"));
     assert_eq!(seen(store.list("").await).0, Kind::Unavailable);
@@ -98,6 +118,9 @@ fn beside(root: &Path) -> Sftp {
 
 #[tokio::test]
 async fn links_are_followed_once_and_only_files_are_objects() {
+    if !has("sshd") {
+        return;
+    }
     use std::os::unix::fs::symlink;
     let (dir, elsewhere) = (repository(), tempfile::tempdir().unwrap());
     let other = elsewhere.path();
@@ -118,6 +141,9 @@ async fn links_are_followed_once_and_only_files_are_objects() {
 
 #[tokio::test]
 async fn a_large_directory_is_listed_whole() {
+    if !has("sshd") {
+        return;
+    }
     let dir = repository();
     std::fs::create_dir(dir.path().join("index")).unwrap();
     for n in 0..3000 {
@@ -128,6 +154,9 @@ async fn a_large_directory_is_listed_whole() {
 
 #[tokio::test]
 async fn long_ranges_arrive_whole_and_in_order() {
+    if !has("sshd") {
+        return;
+    }
     let dir = repository();
     let content: Vec<u8> = (0..20_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::create_dir_all(dir.path().join("data/aa")).unwrap();
@@ -156,11 +185,13 @@ def read(n):
     data = sys.stdin.buffer.read(n)
     if len(data) < n: sys.exit()
     return data
+opened, answered = 0, 0
 while True:
     packet = read(struct.unpack('>I', read(4))[0])
     kind, (id,) = packet[0], struct.unpack('>I', packet[1:5])
     if kind == 1:
-        if how == 'banner':
+        if how == 'mute': pass
+        elif how == 'banner':
             out.write(b'Welcome to this server!\n'); out.flush()
         elif how == 'version':
             out.write(struct.pack('>IBI', 5, 2, 2)); out.flush()
@@ -170,9 +201,17 @@ while True:
     elif how == 'huge': out.write(struct.pack('>I', 0x7fffffff) + b'x' * 100000); out.flush()
     elif how == 'garbage': send(99, id, b'x')
     elif how == 'end': sys.exit('going away')
-    elif kind == 3 or kind == 11: send(102, id, text(b'h'))
-    elif kind == 4: status(id, 0)
-    elif kind in (8, 17): send(105, id, attributes)
+    elif how == 'deaf' and answered: pass
+    elif kind == 3 or kind == 11:
+        opened += 1
+        send(102, id, text(b'h'))
+    elif kind == 4:
+        opened -= 1
+        status(id, 0)
+    elif kind == 17 and how == 'handles': send(105, id, struct.pack('>IQI', 5, opened, 0o100644))
+    elif kind in (8, 17):
+        answered += 1
+        send(105, id, attributes)
     elif kind == 12:
         if how == 'endless': send(104, id, struct.pack('>I', 10000) + (text(b'x') + text(b'') + attributes) * 10000)
         elif how == 'empty': send(104, id, struct.pack('>I', 0))
@@ -219,6 +258,37 @@ async fn what_no_server_says_ends_the_conversation() {
         assert_eq!(error.kind(), Kind::Unavailable, "{how}: {error}");
         assert!(error.to_string().contains(says), "{how}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_given_up() {
+    let store = liar("deaf");
+    store.stat("config").await.unwrap();
+    // From here on time passes as soon as there is nothing but to wait.
+    tokio::time::pause();
+    let error = store.stat("config").await.unwrap_err();
+    assert_eq!((error.kind(), error.again()), (Kind::Unavailable, Again::Soon));
+    assert!(error.to_string().contains("fell silent"), "{error}");
+    tokio::time::resume();
+    store.stat("config").await.unwrap();
+    tokio::time::pause();
+    assert_eq!(seen(liar("mute").stat("config").await), (Kind::TimedOut, Again::Soon));
+}
+
+#[tokio::test]
+async fn what_is_abandoned_is_closed() {
+    let store = liar("handles");
+    for n in 0..50u64 {
+        let call = store.get_range("config", 0, 5);
+        // Given up at different moments: before and after the server opened the file, and while it reads.
+        let _ = tokio::time::timeout(Duration::from_micros(n * 40), call).await;
+    }
+    let closed = async {
+        while store.stat("config").await.unwrap().size != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("files stay open");
 }
 
 #[tokio::test]

@@ -5,11 +5,14 @@
 //! authenticated and checked against its id. A place that fails is followed by the others that the index knows, after a
 //! new listing of the index; an error is told to all who wait and then forgotten.
 //!
+//! Stored bytes come from the disk cache where it has them, and what a store delivered goes there once it was checked.
+//!
 //! What somebody waits for and what is read ahead have slots and room of their own, so that the former never stands
 //! behind the latter; what is read ahead changes sides when somebody comes to wait for it.
 
 mod ahead;
 mod fetch;
+mod kept;
 mod rescue;
 mod together;
 
@@ -25,6 +28,7 @@ use super::plan::batches;
 use super::tuning::Tuning;
 use super::window::Bounds;
 use super::{BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Place, Shared, Standing, Waiter};
+use crate::cache::Drawer;
 use crate::error::{Error, Kind, Result};
 use crate::store::Pace;
 
@@ -50,6 +54,11 @@ pub trait Packs: Send + Sync + 'static {
         offset: u64,
         length: u64,
     ) -> BoxFuture<'a, Result<Bytes>>;
+
+    /// Where stored bytes are kept that were fetched before; `None` where the packs are as near as that.
+    fn drawer(&self) -> Option<&Drawer> {
+        None
+    }
 
     /// The plaintext of a blob from its stored bytes, authenticated and checked against `id` and `place.size`.
     fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>>;
@@ -256,7 +265,7 @@ impl Loader {
         for batch in batches(fetch, &self.0.tuning) {
             // Another was faster: then it is as if nobody had asked.
             let Some(room) = self.0.shared.room_ahead(batch.weight()) else { continue };
-            self.0.begin_ahead(Read { batch, room }, interest.clone());
+            self.0.begin_ahead(Read { batch, room: Arc::new(room) }, interest.clone());
         }
         self.0.begin_reads_ahead();
         taken

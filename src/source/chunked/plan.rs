@@ -1,7 +1,10 @@
 //! Which ranged reads bring a set of blobs: neighbours in a pack are read together.
 
+use bytes::Bytes;
+
 use super::tuning::Tuning;
 use super::{Id, Place};
+use crate::error::{Error, Kind, Result};
 
 /// One ranged read of a pack and the blobs in it, by offset.
 #[derive(Debug, PartialEq)]
@@ -18,25 +21,40 @@ impl<T> Batch<T> {
         self.length + self.blobs.iter().map(|(place, _)| u64::from(place.size)).sum::<u64>()
     }
 
-    /// The blobs in portions of at least `bytes` stored bytes, each with the offset where the read begins.
-    pub(super) fn into_jobs(self, bytes: u64) -> Vec<(u64, Vec<(Place, T)>)> {
-        let mut jobs: Vec<(u64, Vec<(Place, T)>)> = Vec::new();
-        let mut filled = bytes;
-        for blob in self.blobs {
-            let length = u64::from(blob.0.length);
-            match jobs.last_mut() {
-                Some((_, job)) if filled < bytes => {
-                    job.push(blob);
-                    filled += length;
-                }
-                _ => {
-                    jobs.push((self.offset, vec![blob]));
-                    filled = length;
-                }
+    /// The blobs, each with its part of what the read brought.
+    pub(super) fn with_parts(self, stored: &Bytes) -> Result<Vec<(Place, T, Bytes)>> {
+        let part = |place: &Place| {
+            let start = usize::try_from(u64::from(place.offset).checked_sub(self.offset)?).ok()?;
+            let end = start.checked_add(usize::try_from(place.length).ok()?)?;
+            (end <= stored.len()).then(|| stored.slice(start..end))
+        };
+        let short = || Error::new(Kind::Internal, "a read that is shorter than asked for");
+        let with_part = |(place, blob)| {
+            let part = part(&place).ok_or_else(short)?;
+            Ok((place, blob, part))
+        };
+        self.blobs.into_iter().map(with_part).collect()
+    }
+}
+
+/// `blobs` in portions of at least `bytes` stored bytes.
+pub(super) fn portions<T>(blobs: Vec<(Place, T, Bytes)>, bytes: u64) -> Vec<Vec<(Place, T, Bytes)>> {
+    let mut portions: Vec<Vec<(Place, T, Bytes)>> = Vec::new();
+    let mut filled = bytes;
+    for blob in blobs {
+        let length = u64::from(blob.0.length);
+        match portions.last_mut() {
+            Some(portion) if filled < bytes => {
+                portion.push(blob);
+                filled += length;
+            }
+            _ => {
+                portions.push(vec![blob]);
+                filled = length;
             }
         }
-        jobs
     }
+    portions
 }
 
 /// The reads for `wanted`, in the order in which their first blob was asked for.

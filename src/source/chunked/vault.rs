@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::{BlobIndex, BlobKind, Damage, Id, IndexFile, Loader, Packs, Place, Shared, Standing};
-use crate::cache::Budget;
+use crate::cache::{Budget, Drawer};
 use crate::error::{Error, Kind, Result};
 use crate::store::Pace;
 
@@ -28,6 +28,7 @@ pub(super) struct Vault {
     pub is_down: AtomicBool,
     /// Reads wait for a permit each.
     pub gate: Semaphore,
+    pub drawer: OnceLock<Drawer>,
     pace: Pace,
     damage: Damage,
 }
@@ -99,6 +100,7 @@ impl Vault {
             relists: AtomicUsize::new(0),
             is_down: AtomicBool::new(false),
             gate: Semaphore::new(100_000),
+            drawer: OnceLock::new(),
             pace,
             damage: Damage::default(),
         })
@@ -164,6 +166,10 @@ impl Packs for Vault {
             let part = stored.get(from..to).ok_or_else(|| Error::new(Kind::Corrupt, "truncated"))?;
             Ok(Bytes::copy_from_slice(part))
         })
+    }
+
+    fn drawer(&self) -> Option<&Drawer> {
+        self.drawer.get()
     }
 
     fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>> {

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -20,14 +20,15 @@ use super::format::crypto::MasterKey;
 use super::format::index::{self, IndexedBlob};
 use super::format::unpacked::{self, Json};
 use super::format::{blob, snapshot};
-use super::layout::{FileKind, Layout, Listed};
+use super::layout::{FileKind, Layout, Listed, Lists};
 use super::snapshots::{Held, SnapshotList};
+use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{
     BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Standing,
     Tender,
 };
-use crate::store::{ObjectStore, Pace};
+use crate::store::{ObjectStore, Outage, Pace};
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -44,6 +45,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Catalogue {
     pub name: String,
     layout: Layout,
+    drawer: Option<Drawer>,
     key: Arc<MasterKey>,
     shared: Arc<Shared>,
     pub damage: Damage,
@@ -80,17 +82,20 @@ struct Turn {
 }
 
 impl Catalogue {
-    /// Lists and loads everything but what `index` has.
+    /// Loads everything that was `listed` but what `index` has.
     pub(super) async fn load(
         name: String,
         layout: Layout,
+        drawer: Option<Drawer>,
         key: MasterKey,
         shared: Arc<Shared>,
         index: Arc<Tender>,
+        listed: Lists,
     ) -> Result<Arc<Self>> {
         let catalogue = Catalogue {
             name,
             layout,
+            drawer,
             key: Arc::new(key),
             shared,
             damage: Damage::default(),
@@ -103,7 +108,8 @@ impl Catalogue {
             distrusted: Mutex::default(),
         };
         let catalogue = Arc::new(catalogue);
-        catalogue.list_again(&mut *catalogue.turn.lock().await).await?;
+        let loaded = catalogue.load_listed(&mut *catalogue.turn.lock().await, listed).await;
+        catalogue.note(loaded)?;
         catalogue.unreported.store(false, Ordering::Release);
         Ok(catalogue)
     }
@@ -125,26 +131,47 @@ impl Catalogue {
         if !self.index.is_settled() {
             self.index.tend();
         }
+        if let Some(Outage { error, .. }) = self.layout.outage() {
+            return Err(error.context(self.name.clone()));
+        }
         Ok(self.unreported.swap(false, Ordering::AcqRel))
     }
 
     /// One complete listing; true when it changed the index.
     async fn list_again(&self, turn: &mut Turn) -> Result<bool> {
-        let done = self.list_and_load(turn).await;
+        let listed = self.layout.lists().await.context(|| self.name.clone());
+        let done = match listed {
+            Ok(listed) => self.load_listed(turn, listed).await,
+            Err(error) => Err(error),
+        };
+        self.note(done)
+    }
+
+    /// Notes for who asks how it went; answers whether the index changed.
+    fn note(&self, done: Result<(bool, Option<Error>)>) -> Result<bool> {
         let mut state = self.lock_state();
         let (changed, error) = match done {
-            Ok((changed, incomplete)) => (Ok(changed), incomplete),
+            Ok((changed, incomplete)) => (Ok(changed), incomplete.or_else(|| self.outage())),
             Err(error) => (Err(error.clone()), Some(error)),
         };
         state.error = error;
         changed
     }
 
+    /// Why what was listed is from the cache alone.
+    fn outage(&self) -> Option<Error> {
+        let Outage { error, .. } = self.layout.outage()?;
+        Some(error.context(format!("{}: shown from the cache alone", self.name)))
+    }
+
+    /// When what was listed last was true.
+    pub(super) fn listed(&self) -> SystemTime {
+        self.layout.outage().map_or_else(|| self.snapshots.load().listed, |outage| outage.as_of)
+    }
+
     /// Whether the index changed, and why some of the new files could not be had now.
-    async fn list_and_load(&self, turn: &mut Turn) -> Result<(bool, Option<Error>)> {
-        // A writer writes the index before the snapshot that needs it, so a reader lists them the other way round.
-        let snapshots = self.list(FileKind::Snapshot).await?;
-        let indexes = self.list(FileKind::Index).await?;
+    async fn load_listed(&self, turn: &mut Turn, listed: Lists) -> Result<(bool, Option<Error>)> {
+        let Lists { snapshots, indexes } = listed;
         let (old_index, old_snapshots) = (self.index.index(), self.snapshots.load_full());
         let index_ids: HashSet<Id> = indexes.iter().map(|file| file.id).collect();
         let mut held = old_snapshots.still(&snapshots.iter().map(|file| file.id).collect());
@@ -176,10 +203,6 @@ impl Catalogue {
         held.extend(new_snapshots.good.into_iter().map(|new| (new.0, Arc::new(new.1))));
         self.swap_snapshots(&old_snapshots, held);
         Ok((changed, incomplete))
-    }
-
-    async fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
-        self.layout.list(kind).await.context(|| self.name.clone())
     }
 
     /// Fetches and reads files, many at a time.
@@ -371,6 +394,10 @@ impl Packs for Catalogue {
 
     fn distrust(&self, kind: BlobKind, pack: &Id) -> bool {
         self.layout.is_pair() && kind == BlobKind::Tree && self.lock_distrusted().insert(*pack)
+    }
+
+    fn drawer(&self) -> Option<&Drawer> {
+        self.drawer.as_ref()
     }
 
     fn decode(&self, id: &Id, place: &Place, stored: &[u8]) -> Result<Vec<u8>> {

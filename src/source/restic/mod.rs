@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 pub use open::open;
 
+use crate::cache::Drawer;
 use crate::store::ObjectStore;
 
 /// A repository to open.
@@ -37,6 +38,8 @@ pub struct Spec {
     pub store: Arc<dyn ObjectStore>,
     /// The hot one of a pair.
     pub hot: Option<Arc<dyn ObjectStore>>,
+    /// Where blobs are kept that a distant store delivered.
+    pub drawer: Option<Drawer>,
     /// The password's bytes, already cleaned (no BOM, no surrounding white space of a file).
     pub password: Zeroizing<Vec<u8>>,
     /// Key id (or a prefix of it) to try first.

@@ -240,7 +240,7 @@ impl Source for Opener {
     fn health(&self) -> SourceHealth {
         let catalogue = &self.0.catalogue;
         let State { error, usage, left_out } = catalogue.state();
-        let listed = Some(catalogue.snapshots().listed);
+        let listed = Some(catalogue.listed());
         SourceHealth { listed, error, usage, omitted: catalogue.damage.count(), left_out }
     }
 }

@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(breaker.succeeded(), None, "it was closed");
         tokio::join!(breaker.recovers(), async {
             assert!(breaker.failed(ENOUGH));
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(breaker.succeeded().is_some());
         });
     }

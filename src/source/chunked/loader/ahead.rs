@@ -5,7 +5,7 @@
 //! read as ticket.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,7 +40,8 @@ struct Queued {
 /// What is needed to fetch.
 pub(super) struct Read {
     pub batch: Batch<Duty>,
-    pub room: Room,
+    /// Shared by the reads that one was taken apart into.
+    pub room: Arc<Room>,
 }
 
 impl Queued {

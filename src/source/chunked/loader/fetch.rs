@@ -4,11 +4,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::ahead::Read;
 use super::{Duty, Inner};
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::plan::Batch;
+use crate::source::chunked::plan::{Batch, portions};
 use crate::source::chunked::pool::Urgency;
 use crate::source::chunked::shared::Room;
 use crate::source::chunked::{BlobKind, Id, Place};
@@ -18,6 +19,15 @@ const FETCH: Duration = Duration::from_secs(60);
 
 /// Blobs are handed to the pool in jobs of at least this many stored bytes.
 pub(super) const JOB: u64 = 256 * 1024;
+
+/// Where stored bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The repository.
+    Store,
+    /// The disk cache.
+    Cache,
+}
 
 /// Blobs that a place did not yield, and why.
 type Failures = Vec<(Place, Duty, Error)>;
@@ -39,7 +49,7 @@ impl Inner {
         self.runtime.spawn(async move {
             // Rooms are never closed.
             let Some(room) = inner.shared.room_for(batch.weight()).await else { return };
-            inner.fetch(Read { batch, room }).await;
+            inner.fetch(Read { batch, room: Arc::new(room) }).await;
         });
     }
 
@@ -63,9 +73,12 @@ impl Inner {
     }
 
     async fn fetch(self: &Arc<Self>, read: Read) {
-        let Batch { pack, offset, length, .. } = read.batch;
-        let stored = self.read(BlobKind::Data, &pack, offset, length).await;
-        self.unpack(read, stored, Urgency::Awaited);
+        let reads = self.take_kept(read, Urgency::Awaited).await.into_iter().map(|read| async move {
+            let Batch { pack, offset, length, .. } = read.batch;
+            let stored = self.read(BlobKind::Data, &pack, offset, length).await;
+            self.unpack(read, stored, Urgency::Awaited);
+        });
+        join_all(reads).await;
     }
 
     /// Begins as many of the queued reads as there are slots for.
@@ -73,12 +86,14 @@ impl Inner {
         while let Some(read) = self.ahead.next() {
             let slot = Slot(Arc::clone(self));
             self.runtime.spawn(async move {
-                let inner = Arc::clone(&slot.0);
-                let Batch { pack, offset, length, .. } = read.batch;
-                let stored = inner.in_time(BlobKind::Data, &pack, offset, length).await;
-                // Decoding needs no slot: what waits for it is bounded by its room.
-                drop(slot);
-                inner.unpack(read, stored, Urgency::Ahead);
+                let inner = &slot.0;
+                let reads = inner.take_kept(read, Urgency::Ahead).await.into_iter().map(|read| async move {
+                    let Batch { pack, offset, length, .. } = read.batch;
+                    let stored = inner.in_time(BlobKind::Data, &pack, offset, length).await;
+                    // Decoding needs no slot: what waits for it is bounded by its room.
+                    inner.unpack(read, stored, Urgency::Ahead);
+                });
+                join_all(reads).await;
             });
         }
     }
@@ -100,45 +115,48 @@ impl Inner {
     fn unpack(self: &Arc<Self>, read: Read, stored: Result<Bytes>, urgency: Urgency) {
         let Read { batch, room } = read;
         match stored {
-            Ok(stored) => self.decode_all(batch.into_jobs(JOB), &stored, room, urgency),
+            Ok(stored) => match batch.with_parts(&stored) {
+                Ok(blobs) => self.decode_all(blobs, Origin::Store, &room, urgency),
+                Err(error) => tracing::error!("{}: {error}", self.packs.name()),
+            },
             Err(error) => {
                 // Given back before looking elsewhere, which takes room of its own.
                 drop(room);
                 let failed = batch.blobs.into_iter().map(|(place, duty)| (place, duty, error.clone()));
-                self.look_elsewhere(failed.collect());
+                self.look_elsewhere(failed.collect(), Origin::Store);
             }
         }
     }
 
-    fn decode_all(
+    /// Has blobs decoded, several at a time.
+    pub(super) fn decode_all(
         self: &Arc<Self>,
-        jobs: Vec<(u64, Vec<(Place, Duty)>)>,
-        stored: &Bytes,
-        room: Room,
+        blobs: Vec<(Place, Duty, Bytes)>,
+        origin: Origin,
+        room: &Arc<Room>,
         urgency: Urgency,
     ) {
-        let room = Arc::new(room);
-        for (offset, blobs) in jobs {
-            let (inner, stored, room) = (Arc::clone(self), stored.clone(), Arc::clone(&room));
-            let is_awaited = blobs.iter().any(|(_, duty)| duty.is_awaited());
+        for blobs in portions(blobs, JOB) {
+            let (inner, room) = (Arc::clone(self), Arc::clone(room));
+            let is_awaited = blobs.iter().any(|(_, duty, _)| duty.is_awaited());
             let urgency = if is_awaited { Urgency::Awaited } else { urgency };
             self.shared.pool.submit(urgency, move || {
-                let failed = inner.decode(offset, blobs, &stored);
-                drop((stored, room));
-                inner.look_elsewhere(failed);
+                let failed = inner.decode(blobs, origin);
+                drop(room);
+                inner.look_elsewhere(failed, origin);
             });
         }
     }
 
-    /// Decodes and lands `blobs` of a read that began at `offset`; returns those that failed.
-    fn decode(&self, offset: u64, blobs: Vec<(Place, Duty)>, stored: &Bytes) -> Failures {
+    /// Decodes and lands `blobs`; returns those that failed.
+    fn decode(&self, blobs: Vec<(Place, Duty, Bytes)>, origin: Origin) -> Failures {
         let (mut done, mut failed) = (Vec::with_capacity(blobs.len()), Vec::new());
-        for (place, duty) in blobs {
+        for (place, duty, stored) in blobs {
             // Small ones land together: who reads them one after the other is woken once and not for each.
             if u64::from(place.size) > JOB {
                 self.keep_all(&mut done);
             }
-            match self.decode_one(duty.key(), &place, offset, stored) {
+            match self.decode_one(BlobKind::Data, duty.key(), &place, &stored, origin) {
                 Ok(blob) => done.push((duty, blob)),
                 Err(error) => failed.push((place, duty, error)),
             }
@@ -151,12 +169,22 @@ impl Inner {
         done.drain(..).for_each(|(duty, blob)| self.keep(duty, blob));
     }
 
-    pub(super) fn decode_one(&self, id: &Id, place: &Place, offset: u64, stored: &Bytes) -> Result<Bytes> {
-        let start = usize::try_from(u64::from(place.offset) - offset).unwrap_or(usize::MAX);
-        let stored = stored.get(start..).and_then(|rest| rest.get(..place.length as usize));
-        let stored =
-            stored.ok_or_else(|| Error::new(Kind::Internal, "a read that is shorter than asked for"))?;
-        Ok(Bytes::from(self.packs.decode(id, place, stored)?))
+    /// A blob from its stored bytes. Those that a store delivered are kept, and those that were kept and are wrong forgotten.
+    pub(super) fn decode_one(
+        &self,
+        kind: BlobKind,
+        id: &Id,
+        place: &Place,
+        stored: &[u8],
+        origin: Origin,
+    ) -> Result<Bytes> {
+        let plain = self.packs.decode(id, place, stored);
+        match (&plain, origin) {
+            (Ok(_), Origin::Store) => self.keep_stored(kind, place, stored),
+            (Err(_), Origin::Cache) => self.forget_stored(place),
+            _ => {}
+        }
+        Ok(Bytes::from(plain?))
     }
 
     /// Puts a blob into the cache, then tells who waits.
@@ -165,16 +193,21 @@ impl Inner {
         duty.land(Ok(blob));
     }
 
-    /// Looks for the blobs that somebody waits for in their other places. Of the rest it is as if nobody had asked.
-    fn look_elsewhere(self: &Arc<Self>, failed: Failures) {
+    /// Looks for the blobs that somebody waits for in their other places, and where only what was kept of them was wrong, in
+    /// this one. Of the rest it is as if nobody had asked.
+    fn look_elsewhere(self: &Arc<Self>, failed: Failures, origin: Origin) {
         if failed.iter().all(|(_, duty, _)| !duty.is_awaited()) {
             return;
         }
         let inner = Arc::clone(self);
         self.runtime.spawn(async move {
             for (place, duty, error) in failed {
+                let failures = match origin {
+                    Origin::Store => vec![(place, error)],
+                    Origin::Cache => Vec::new(),
+                };
                 if duty.is_awaited() {
-                    inner.rescue(duty, vec![(place, error)]).await;
+                    inner.rescue(duty, failures).await;
                 }
             }
         });

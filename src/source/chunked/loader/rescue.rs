@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fetch::Origin;
 use super::{Duty, Inner, is_plausible};
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{BlobKind, Id, Place, Standing};
@@ -16,7 +17,7 @@ const ONCE_MORE: usize = 3;
 
 impl Inner {
     /// Brings a blob that its first place did not yield.
-    pub(super) async fn rescue(&self, duty: Duty, failures: Vec<(Place, Error)>) {
+    pub(super) async fn rescue(self: &Arc<Self>, duty: Duty, failures: Vec<(Place, Error)>) {
         match self.anywhere(BlobKind::Data, duty.key(), failures).await {
             Ok(blob) => self.keep(duty, blob),
             Err(error) => duty.land(Err(error)),
@@ -26,7 +27,7 @@ impl Inner {
     /// A blob from whichever place yields it: current ones, the first wrong one again, those of a new listing, those
     /// marked for deletion, those of index files that are gone. `failures` are the places that failed already.
     pub(super) async fn anywhere(
-        &self,
+        self: &Arc<Self>,
         kind: BlobKind,
         id: &Id,
         mut failures: Vec<(Place, Error)>,
@@ -51,7 +52,12 @@ impl Inner {
     }
 
     /// The blob from the first place that gave wrong bytes: they may have been mixed up or cut on their way.
-    async fn read_again(&self, kind: BlobKind, id: &Id, failures: &mut [(Place, Error)]) -> Option<Bytes> {
+    async fn read_again(
+        self: &Arc<Self>,
+        kind: BlobKind,
+        id: &Id,
+        failures: &mut [(Place, Error)],
+    ) -> Option<Bytes> {
         let wrong =
             |(place, error): &&mut (Place, Error)| error.kind() == Kind::Corrupt && is_plausible(place);
         let (place, error) = failures.iter_mut().find(wrong)?;
@@ -71,7 +77,7 @@ impl Inner {
     }
 
     async fn try_places(
-        &self,
+        self: &Arc<Self>,
         kind: BlobKind,
         id: &Id,
         places: impl Iterator<Item = Place>,
@@ -92,7 +98,7 @@ impl Inner {
         None
     }
 
-    async fn read_place(&self, kind: BlobKind, id: &Id, place: Place) -> Result<Bytes> {
+    async fn read_place(self: &Arc<Self>, kind: BlobKind, id: &Id, place: Place) -> Result<Bytes> {
         if !is_plausible(&place) {
             return Err(Error::new(Kind::Corrupt, format!("claims {} bytes", place.size)));
         }
@@ -106,12 +112,15 @@ impl Inner {
         }
     }
 
-    async fn read_copy(&self, kind: BlobKind, id: Id, place: Place) -> Result<Bytes> {
+    async fn read_copy(self: &Arc<Self>, kind: BlobKind, id: Id, place: Place) -> Result<Bytes> {
         let _room = self.shared.room_for(u64::from(place.length) + u64::from(place.size)).await;
+        if let Some(plain) = self.kept_blob(kind, id, place).await {
+            return Ok(plain);
+        }
         let stored = self.read(kind, &place.pack, u64::from(place.offset), u64::from(place.length)).await?;
-        let packs = Arc::clone(&self.packs);
-        let plain = self.shared.pool.run(move || packs.decode(&id, &place, &stored)).await??;
-        Ok(Bytes::from(plain))
+        let inner = Arc::clone(self);
+        let decode = move || inner.decode_one(kind, &id, &place, &stored, Origin::Store);
+        self.shared.pool.run(decode).await?
     }
 
     fn tell_of_rescue(&self, id: &Id, failures: &[(Place, Error)]) {

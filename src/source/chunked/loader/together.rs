@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::super::plan::{Batch, batches};
-use super::fetch::JOB;
-use super::{BlobKind, Id, Inner, Loader, Standing, is_plausible};
+use super::super::plan::{Batch, batches, portions};
+use super::fetch::{JOB, Origin};
+use super::{BlobKind, Id, Inner, Loader, Place, Standing, is_plausible};
 
 impl Loader {
     /// Brings `ids` by few reads of neighbours. `landed` gets each on the pool as soon as it is decoded and checked. What
@@ -40,12 +40,29 @@ impl Inner {
         landed: &Arc<impl Fn(Id, Bytes) + Send + Sync + 'static>,
     ) {
         let _room = self.shared.room_for(batch.weight()).await;
-        let Ok(stored) = self.read(kind, &batch.pack, batch.offset, batch.length).await else { return };
-        let jobs = batch.into_jobs(JOB).into_iter().map(|(offset, blobs)| {
-            let (inner, stored, landed) = (Arc::clone(self), stored.clone(), Arc::clone(landed));
+        let (here, reads) = self.split(kind, batch).await;
+        self.land(kind, here, Origin::Cache, landed).await;
+        let reads = reads.into_iter().map(|batch| async move {
+            let Ok(stored) = self.read(kind, &batch.pack, batch.offset, batch.length).await else { return };
+            let Ok(blobs) = batch.with_parts(&stored) else { return };
+            self.land(kind, blobs, Origin::Store, landed).await;
+        });
+        join_all(reads).await;
+    }
+
+    /// Decodes blobs and hands them over.
+    async fn land(
+        self: &Arc<Self>,
+        kind: BlobKind,
+        blobs: Vec<(Place, Id, Bytes)>,
+        origin: Origin,
+        landed: &Arc<impl Fn(Id, Bytes) + Send + Sync + 'static>,
+    ) {
+        let jobs = portions(blobs, JOB).into_iter().map(|blobs| {
+            let (inner, landed) = (Arc::clone(self), Arc::clone(landed));
             self.shared.pool.run(move || {
-                for (place, id) in blobs {
-                    if let Ok(plain) = inner.decode_one(&id, &place, offset, &stored) {
+                for (place, id, stored) in blobs {
+                    if let Ok(plain) = inner.decode_one(kind, &id, &place, &stored, origin) {
                         landed(id, plain);
                     }
                 }

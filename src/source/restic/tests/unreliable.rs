@@ -13,6 +13,7 @@ fn behind(store: Arc<dyn ObjectStore>) -> Spec {
         name: "distant".to_owned(),
         store,
         hot: None,
+        drawer: None,
         password: Zeroizing::new(password.trim_ascii().to_vec()),
         key_hint: None,
     }

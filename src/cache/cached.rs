@@ -1,0 +1,429 @@
+//! A store around a distant store, which keeps what it delivers whole and answers from that while the store cannot be
+//! reached.
+//!
+//! * Objects that are named by the hash of what they hold never change: they are fetched once, kept when the hash is
+//!   right, and answered from the cache from then on.
+//! * Other small objects, and listings, are asked of the store each time. What it said last is the answer only while the
+//!   store cannot be reached and has not answered a listing in the life of this process: whoever has seen the present is
+//!   told of an outage and keeps what it has, rather than shown the past.
+//! * Ranges are not kept here: who reads them knows which parts of them are worth it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{Class, Drawer};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Level, ObjectInfo, ObjectStore, Outage, Pace};
+
+/// A store that does not answer for so long cannot be reached, where the cache has an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A store that could not be reached is not asked again for so long, where the cache has an answer.
+const REST: Duration = Duration::from_secs(5);
+
+/// What may change is kept up to this size.
+const SMALL: usize = 1 << 20;
+
+/// A distant store with a cache.
+pub struct Cached {
+    inner: Arc<dyn ObjectStore>,
+    drawer: Drawer,
+    /// A listing older than this is no answer.
+    oldest: Option<Duration>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Prefixes whose listing the store itself answered.
+    seen: HashSet<String>,
+    /// Why the cache answers, since when, and as of when.
+    outage: Option<Outage>,
+    /// When the store could not be reached last, and why.
+    failed: Option<(Instant, Error)>,
+}
+
+impl Cached {
+    /// `inner` with the cache in `drawer`. Listings `oldest` ago and before are not used.
+    pub fn new(inner: Arc<dyn ObjectStore>, drawer: Drawer, oldest: Option<Duration>) -> Self {
+        Cached { inner, drawer, oldest, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store's answer, unless it failed to give one a moment ago; for what the cache may have an answer to.
+    async fn ask<'a, T>(&self, call: impl FnOnce() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+        if let Some((_, error)) = self.lock().failed.as_ref().filter(|(since, _)| since.elapsed() < REST) {
+            return Err(error.clone());
+        }
+        let answer = match tokio::time::timeout(PATIENCE, call()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(
+                Kind::TimedOut,
+                format!("{}: no answer in {} s", self.inner.name(), PATIENCE.as_secs()),
+            )),
+        };
+        let failed = answer.as_ref().err().filter(|error| is_outage(error));
+        self.lock().failed = failed.map(|error| (Instant::now(), error.clone()));
+        answer
+    }
+
+    /// What the store said last, when it cannot be reached because of `error`.
+    async fn last_listing(&self, prefix: &str, error: Error) -> Result<Vec<ObjectInfo>> {
+        let Some((objects, as_of)) = self.drawer.list(prefix).await else { return Err(error) };
+        let age = SystemTime::now().duration_since(as_of).unwrap_or_default();
+        if self.oldest.is_some_and(|oldest| age > oldest) {
+            let days = age.as_secs() / 86_400;
+            let old = format!(
+                "the store cannot be reached, and what the cache knows of it is {days} days old, which offline-max forbids"
+            );
+            return Err(error.context(old));
+        }
+        let mut state = self.lock();
+        if state.outage.is_none() {
+            tracing::warn!("{}: shown from the cache alone: {error}", self.inner.name());
+        }
+        let error = state.outage.take().map_or(error, |outage| outage.error);
+        state.outage = Some(Outage { error, as_of });
+        Ok(objects)
+    }
+
+    async fn listed(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+        let may_answer = !self.lock().seen.contains(prefix) && self.drawer.list(prefix).await.is_some();
+        if !may_answer {
+            let objects = self.inner.list(prefix).await?;
+            return Ok(self.take_in(prefix, objects));
+        }
+        match self.ask(|| self.inner.list(prefix)).await {
+            Ok(objects) => Ok(self.take_in(prefix, objects)),
+            Err(error) if is_outage(&error) => self.last_listing(prefix, error).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take_in(&self, prefix: &str, objects: Vec<ObjectInfo>) -> Vec<ObjectInfo> {
+        self.drawer.put_list(prefix, &objects);
+        let mut state = self.lock();
+        state.seen.insert(prefix.to_owned());
+        if state.outage.take().is_some() {
+            tracing::warn!("{}: can be reached again", self.inner.name());
+        }
+        objects
+    }
+
+    async fn whole(&self, key: &str, limit: u64) -> Result<Bytes> {
+        let named = named_by_hash(key);
+        let kept = self.drawer.object(key).await.filter(|kept| kept.len() as u64 <= limit);
+        match (named, kept) {
+            (Some(_), Some(kept)) => Ok(kept),
+            (Some(hash), None) => {
+                let object = self.inner.get(key, limit).await?;
+                if hash == digest(&SHA256, &object).as_ref() {
+                    self.drawer.put_object(key, class_of(key), &object);
+                }
+                Ok(object)
+            }
+            (None, Some(kept)) => match self.ask(|| self.inner.get(key, limit)).await {
+                Ok(object) if object == kept => Ok(object),
+                Ok(object) => Ok(self.keep_small(key, object)),
+                Err(error) if is_outage(&error) => Ok(kept),
+                Err(error) => Err(error),
+            },
+            (None, None) => Ok(self.keep_small(key, self.inner.get(key, limit).await?)),
+        }
+    }
+
+    fn keep_small(&self, key: &str, object: Bytes) -> Bytes {
+        if object.len() <= SMALL {
+            self.drawer.put_object(key, Class::Metadata, &object);
+        }
+        object
+    }
+}
+
+/// Whether the store could not be asked, rather than said no.
+fn is_outage(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::TimedOut)
+}
+
+/// The hash by which an object is named, if it is.
+fn named_by_hash(key: &str) -> Option<[u8; 32]> {
+    let name = key.rsplit('/').next().filter(|name| name.len() == 64)?;
+    let mut hash = [0; 32];
+    for (byte, digits) in hash.iter_mut().zip(name.as_bytes().as_chunks::<2>().0) {
+        let digits = std::str::from_utf8(digits)
+            .ok()
+            .filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// Index files are large, and what they say is kept elsewhere too.
+fn class_of(key: &str) -> Class {
+    if key.starts_with("index/") { Class::Data } else { Class::Metadata }
+}
+
+impl ObjectStore for Cached {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn pace(&self) -> Pace {
+        self.inner.pace()
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
+        self.listed(prefix).boxed()
+    }
+
+    fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+        self.inner.list_level(prefix)
+    }
+
+    fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
+        self.inner.stat(key)
+    }
+
+    fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
+        self.whole(key, limit).boxed()
+    }
+
+    fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
+        self.inner.get_range(key, offset, length)
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.lock().outage.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Disk, Folder};
+    use crate::store::Memory;
+
+    /// A store far away that can be unplugged; it remembers what it was asked.
+    struct Far {
+        inner: Memory,
+        answers: Mutex<Option<Kind>>,
+        asked: Mutex<Vec<String>>,
+        stalls: std::sync::atomic::AtomicBool,
+    }
+
+    impl Far {
+        fn new(objects: &[(&str, &str)]) -> Arc<Self> {
+            let inner = Memory::new();
+            objects.iter().for_each(|(key, content)| inner.insert(key, (*content).to_owned()).unwrap());
+            let stalls = std::sync::atomic::AtomicBool::new(false);
+            Arc::new(Far { inner, answers: Mutex::default(), asked: Mutex::default(), stalls })
+        }
+
+        fn fail(&self, kind: Option<Kind>) {
+            *self.answers.lock().unwrap() = kind;
+        }
+
+        fn asked(&self) -> Vec<String> {
+            std::mem::take(&mut *self.asked.lock().unwrap())
+        }
+
+        fn meet<'a, T: Send + 'a>(
+            &self,
+            what: &str,
+            call: BoxFuture<'a, Result<T>>,
+        ) -> BoxFuture<'a, Result<T>> {
+            self.asked.lock().unwrap().push(what.to_owned());
+            let kind = *self.answers.lock().unwrap();
+            let stalls = self.stalls.load(std::sync::atomic::Ordering::SeqCst);
+            async move {
+                match kind {
+                    _ if stalls => std::future::pending().await,
+                    Some(kind) => Err(Error::new(kind, "unplugged")),
+                    None => call.await,
+                }
+            }
+            .boxed()
+        }
+    }
+
+    impl ObjectStore for Far {
+        fn name(&self) -> &str {
+            "far"
+        }
+
+        fn pace(&self) -> Pace {
+            Pace { latency: Duration::from_millis(30), bandwidth: 1 << 20 }
+        }
+
+        fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
+            self.meet(prefix, self.inner.list(prefix))
+        }
+
+        fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
+            self.meet(key, self.inner.stat(key))
+        }
+
+        fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
+            self.meet(key, self.inner.get(key, limit))
+        }
+
+        fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
+            self.meet(key, self.inner.get_range(key, offset, length))
+        }
+    }
+
+    struct Bed {
+        dir: tempfile::TempDir,
+        far: Arc<Far>,
+    }
+
+    impl Bed {
+        fn new(objects: &[(&str, &str)]) -> Self {
+            Bed { dir: tempfile::tempdir().unwrap(), far: Far::new(objects) }
+        }
+
+        /// The store as a new process sees it.
+        fn opened(&self, oldest: Option<Duration>) -> (Cached, Arc<Disk>) {
+            let disk = Disk::open(&Folder::open(self.dir.path()).unwrap(), 1 << 30).unwrap();
+            let far: Arc<dyn ObjectStore> = Arc::<Far>::clone(&self.far);
+            (Cached::new(far, Drawer::new(Arc::clone(&disk), "far", "far"), oldest), disk)
+        }
+    }
+
+    const MUCH: u64 = 1 << 20;
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn hash_of(content: &str) -> String {
+        digest(&SHA256, content.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn keys(objects: &[ObjectInfo]) -> Vec<&str> {
+        objects.iter().map(|object| object.key.as_str()).collect()
+    }
+
+    #[test]
+    fn names_that_are_hashes_are_known() {
+        let name = hash_of("x");
+        assert_eq!(named_by_hash(&format!("snapshots/{name}")).unwrap(), digest(&SHA256, b"x").as_ref());
+        assert!(named_by_hash(&name).is_some());
+        for other in
+            ["config", "", "keys/", &name[1..], &format!("{name}0"), &name.replacen(|_| true, "g", 1)]
+        {
+            assert_eq!(named_by_hash(other), None, "{other}");
+        }
+        assert_eq!(named_by_hash(&format!("+{}", &name[1..])), None, "a sign is no digit");
+    }
+
+    #[tokio::test]
+    async fn what_is_named_by_its_hash_is_fetched_once() {
+        let key = format!("snapshots/{}", hash_of("content"));
+        let wrong = format!("snapshots/{}", hash_of("other"));
+        let bed = Bed::new(&[(&key, "content"), (&wrong, "damaged")]);
+        for _ in 0..2 {
+            let (store, disk) = bed.opened(None);
+            assert_eq!(store.get(&key, MUCH).await.unwrap(), "content");
+            assert_eq!(store.get(&wrong, MUCH).await.unwrap(), "damaged", "as the store has it");
+            disk.flush(LONG);
+        }
+        assert_eq!(bed.far.asked(), [&key, &wrong, &wrong].map(String::as_str), "what is wrong is not kept");
+        let (store, _) = bed.opened(None);
+        assert_eq!(store.get(&key, 3).await.unwrap_err().kind(), Kind::Unsupported);
+    }
+
+    #[tokio::test]
+    async fn while_the_store_is_there_everything_is_as_it_says() {
+        let bed = Bed::new(&[("config", "one"), ("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        assert_eq!(store.get("config", MUCH).await.unwrap(), "one");
+        assert_eq!(keys(&store.list("keys/").await.unwrap()), ["keys/a"]);
+        disk.flush(LONG);
+        bed.far.inner.insert("config", "other").unwrap();
+        bed.far.inner.remove("keys/a");
+        let (store, _) = bed.opened(None);
+        assert_eq!(store.get("config", MUCH).await.unwrap(), "other");
+        assert!(store.list("keys/").await.unwrap().is_empty());
+        assert!(store.outage().is_none());
+        bed.far.inner.remove("config");
+        assert_eq!(store.get("config", MUCH).await.unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_never_saw_the_store_is_told_what_it_said_last() {
+        let bed = Bed::new(&[("config", "one"), ("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        for kind in [Kind::Unavailable, Kind::TimedOut] {
+            bed.far.fail(Some(kind));
+            bed.far.asked();
+            let (store, _) = bed.opened(None);
+            assert_eq!(keys(&store.list("keys/").await.unwrap()), ["keys/a"]);
+            assert_eq!(store.get("config", MUCH).await.unwrap(), "one");
+            assert_eq!(bed.far.asked().len(), 1, "it is not asked again at once");
+            assert!(store.list("index/").await.is_err(), "never listed");
+            let outage = store.outage().unwrap();
+            assert_eq!(outage.error.to_string(), "unplugged");
+            assert!(outage.as_of.elapsed().unwrap() < LONG);
+        }
+        for kind in [Kind::Denied, Kind::NotFound, Kind::Corrupt] {
+            bed.far.fail(Some(kind));
+            let (store, _) = bed.opened(None);
+            assert_eq!(store.list("keys/").await.unwrap_err().kind(), kind, "it was reached, and said no");
+            assert_eq!(store.get("config", MUCH).await.unwrap_err().kind(), kind);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_saw_the_store_is_told_of_the_outage() {
+        let bed = Bed::new(&[("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        assert_eq!(store.list("keys/").await.unwrap_err().kind(), Kind::Unavailable);
+        assert!(store.outage().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_is_asked_again_and_an_outage_ends() {
+        let bed = Bed::new(&[("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        let (store, _) = bed.opened(None);
+        bed.far.stalls.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(keys(&store.list("keys/").await.unwrap()), ["keys/a"]);
+        assert_eq!(store.outage().unwrap().error.kind(), Kind::TimedOut);
+        bed.far.stalls.store(false, std::sync::atomic::Ordering::SeqCst);
+        bed.far.inner.insert("keys/b", "").unwrap();
+        // The rest is measured by the machine's clock.
+        store.lock().failed = None;
+        assert_eq!(store.list("keys/").await.unwrap().len(), 2);
+        assert!(store.outage().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_no_answer() {
+        let bed = Bed::new(&[("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        let (store, _) = bed.opened(Some(Duration::ZERO));
+        let error = store.list("keys/").await.unwrap_err();
+        assert!(error.to_string().contains("which offline-max forbids: unplugged"), "{error}");
+        assert_eq!(error.kind(), Kind::Unavailable);
+        let (store, _) = bed.opened(Some(LONG));
+        assert!(store.list("keys/").await.is_ok());
+    }
+}

@@ -1,0 +1,345 @@
+//! Writing, on a thread of its own: whoever has something to keep puts it into a queue and goes on. What finds no room
+//! in the queue is not kept.
+//!
+//! Each process appends to segments of its own, one a class, which it has claimed: one that another left unfinished, or a
+//! new one. A record is written before the table points to it, and nothing waits for the disk; a process that is killed
+//! leaves at most a record that the table does not know. What cannot be written is not kept, and tried again later.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::files::Files;
+use super::heads::Head;
+use super::key::{Key, Owner};
+use super::record::{self, ALIGN};
+use super::room;
+use super::segment::{Class, Number, Spot};
+use crate::error::{Error, Kind, Result};
+use crate::observe::metrics;
+
+/// So many bytes may wait to be written.
+const QUEUE: usize = 32 << 20;
+
+/// What an entry costs in the queue beside its payload.
+const PER_ENTRY: usize = 256;
+
+/// Records are written together up to this many bytes.
+const AT_ONCE: usize = 1 << 20;
+
+/// After so long without work what was written is handed to the disk, and what is known of stores is written.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Nothing is written for so long after it failed.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// No entry may be larger than this part of what is allowed.
+const LARGEST_PART: u64 = 16;
+
+/// Something to keep.
+pub(super) struct Entry {
+    pub key: Key,
+    pub owner: Owner,
+    pub class: Class,
+    pub sealed: bool,
+    pub payload: Bytes,
+}
+
+/// What the thread is asked to do.
+pub(super) enum Order {
+    Keep(Entry),
+    /// What is new of a store.
+    Head(Owner, Head),
+    /// Answer when everything before this was done.
+    Flush(Sender<()>),
+    /// The same, and give up what is claimed: nothing comes after this.
+    End(Sender<()>),
+}
+
+/// Bytes that wait to be written.
+#[derive(Default)]
+pub(super) struct Waiting(AtomicUsize);
+
+impl Waiting {
+    /// Takes room for an entry of `bytes`, if there is any.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let before = self.0.fetch_add(bytes + PER_ENTRY, Ordering::Relaxed);
+        // What is larger than the queue is kept when nothing else waits.
+        let fits = before == 0 || before.saturating_add(bytes) <= QUEUE;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes + PER_ENTRY, Ordering::Relaxed);
+    }
+}
+
+/// A segment that is being written to.
+struct Active {
+    number: Number,
+    /// Claimed: closing it gives it up.
+    file: File,
+    end: u64,
+    full: u64,
+}
+
+/// Records that are not written yet.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// Key, offset in `bytes`, and length of each.
+    records: Vec<(Key, usize, u32)>,
+}
+
+/// The thread's own.
+pub(super) struct Writer {
+    files: Arc<Files>,
+    waiting: Arc<Waiting>,
+    /// What the option allows.
+    option: u64,
+    /// What was allowed when room was made last.
+    allowed: u64,
+    active: HashMap<Class, Active>,
+    pending: HashMap<Class, Pending>,
+    heads: HashMap<Owner, Head>,
+    /// The segments there were when room was made last.
+    known: Vec<Number>,
+    unsynced: bool,
+    paused: Option<Instant>,
+    told: bool,
+}
+
+impl Writer {
+    pub(super) fn new(files: Arc<Files>, waiting: Arc<Waiting>, option: u64) -> Self {
+        Writer {
+            files,
+            waiting,
+            option,
+            allowed: option,
+            active: HashMap::new(),
+            pending: HashMap::new(),
+            heads: HashMap::new(),
+            known: Vec::new(),
+            unsynced: false,
+            paused: None,
+            told: false,
+        }
+    }
+
+    /// Works until nobody can ask for anything any more.
+    pub(super) fn work(mut self, orders: &Receiver<Order>) {
+        loop {
+            let order = match orders.try_recv() {
+                Ok(order) => order,
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {
+                    self.write_all();
+                    match orders.recv_timeout(IDLE) {
+                        Ok(order) => order,
+                        Err(RecvTimeoutError::Disconnected) => break,
+                        Err(RecvTimeoutError::Timeout) => {
+                            self.settle();
+                            match orders.recv() {
+                                Ok(order) => order,
+                                Err(_) => break,
+                            }
+                        }
+                    }
+                }
+            };
+            match order {
+                Order::Keep(entry) => self.keep(entry),
+                Order::Head(owner, head) => self.heads.entry(owner).or_default().extend(head),
+                // Whoever asked may have given up.
+                Order::Flush(done) => {
+                    self.finish();
+                    let _ = done.send(());
+                }
+                Order::End(done) => {
+                    self.finish();
+                    self.active.clear();
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.write_all();
+        self.write_heads();
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        let Entry { key, owner, class, sealed, payload } = entry;
+        let length = payload.len();
+        if !self.is_paused() && length as u64 <= self.allowed / LARGEST_PART {
+            let payload =
+                if sealed { self.files.seal.seal(&key.0, &payload).map(Bytes::from) } else { Some(payload) };
+            let pending = self.pending.entry(class).or_default();
+            if let Some(payload) = payload
+                && let Ok(whole) = u32::try_from(record::length_of(payload.len() as u64))
+            {
+                let offset = pending.bytes.len();
+                record::append(&mut pending.bytes, owner, &key, sealed, &payload);
+                pending.records.push((key, offset, whole));
+            }
+            if pending.bytes.len() >= AT_ONCE {
+                self.write(class);
+            }
+        }
+        self.waiting.give_back(length);
+    }
+
+    fn write_all(&mut self) {
+        Class::ALL.into_iter().for_each(|class| self.write(class));
+    }
+
+    /// Writes what is pending of a class.
+    fn write(&mut self, class: Class) {
+        let Some(pending) = self.pending.remove(&class).filter(|pending| !pending.records.is_empty()) else {
+            return;
+        };
+        if self.is_paused() {
+            return;
+        }
+        let bytes = pending.bytes.len() as u64;
+        match self.append(class, &pending) {
+            Ok(()) => {
+                metrics::CACHE_WRITTEN_BYTES.add(bytes);
+                self.unsynced = true;
+                self.told = false;
+            }
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    fn append(&mut self, class: Class, pending: &Pending) -> Result<()> {
+        let bytes = pending.bytes.len() as u64;
+        let active = match self.active.remove(&class).filter(|active| active.takes(bytes)) {
+            Some(active) => active,
+            None => self.begin(class, bytes)?,
+        };
+        let active = self.active.entry(class).or_insert(active);
+        active
+            .file
+            .write_all_at(&pending.bytes, active.end)
+            .map_err(|e| Error::io("a segment of the cache", e))?;
+        let (number, start) = (active.number, active.end);
+        active.end += bytes;
+        let newest = self.known.iter().max().copied();
+        let is_gone =
+            |number: Number| newest.is_some_and(|newest| number < newest) && !self.known.contains(&number);
+        for (key, offset, length) in &pending.records {
+            let spot = Spot { number, offset: start + *offset as u64, length: *length };
+            self.files.table.put(key, spot, is_gone)?;
+        }
+        Ok(())
+    }
+
+    /// A segment that takes `bytes` more: one that nobody writes to any more, or a new one. Room is made first.
+    fn begin(&mut self, class: Class, bytes: u64) -> Result<Active> {
+        let held = self.make_room(bytes)?;
+        let full = room::segment_size(self.allowed);
+        self.known = held.iter().map(|held| held.number).collect();
+        for held in held.iter().filter(|held| held.number.class() == class && held.bytes < full / 2) {
+            let name = held.number.name();
+            let Ok(file) = self.files.folder.open_for_writing(&name) else { continue };
+            if self.files.folder.claim(&name, &file)? {
+                let active = Active::new(held.number, file, full)?;
+                if active.takes(bytes) {
+                    return Ok(active);
+                }
+            }
+        }
+        // Another process may take the same number: then the next is tried.
+        let mut numbers: Vec<Number> = self.known.clone();
+        for _ in 0..100 {
+            let full_up = || Error::new(Kind::System, "no more numbers for segments of the cache");
+            let number = Number::after(numbers.iter().copied(), class).ok_or_else(full_up)?;
+            let name = number.name();
+            match self.files.folder.create(&name) {
+                Ok(file) if self.files.folder.claim(&name, &file)? => {
+                    self.known.push(number);
+                    return Active::new(number, file, full);
+                }
+                Err(error) if self.files.folder.stat(&name).is_err() => return Err(error),
+                _ => numbers.push(number),
+            }
+        }
+        Err(Error::new(Kind::System, "no segment of the cache can be made"))
+    }
+
+    /// Removes what is too much when there will be a segment more. While another process does so, it is left to that one.
+    fn make_room(&mut self, bytes: u64) -> Result<Vec<room::Held>> {
+        let folder = &self.files.folder;
+        let mut held = room::held(folder)?;
+        self.allowed = room::allowed(folder, self.option, &held);
+        if let Some(_lock) = folder.lock()? {
+            let new = room::segment_size(self.allowed).max(bytes);
+            let going = room::surplus(held.clone(), self.allowed.saturating_sub(new), self.allowed);
+            if room::remove(folder, &going)? > 0 {
+                self.files.close_all();
+                held = room::held(folder)?;
+            }
+        }
+        Ok(held)
+    }
+
+    /// What can wait until there is nothing else to do.
+    fn settle(&mut self) {
+        self.write_heads();
+        if std::mem::take(&mut self.unsynced) {
+            // What is not safe when the machine stops is a miss.
+            self.active.values().for_each(|active| drop(active.file.sync_data()));
+            let _ = self.files.table.sync();
+        }
+    }
+
+    fn write_heads(&mut self) {
+        for (owner, head) in std::mem::take(&mut self.heads) {
+            if let Err(error) = self.files.put_head(owner, head) {
+                self.give_up(&error);
+            }
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.is_some_and(|since| since.elapsed() < PAUSE)
+    }
+
+    /// Nothing is kept for a while; says why, once for each time that it worked before.
+    fn give_up(&mut self, error: &Error) {
+        self.active.clear();
+        self.pending.clear();
+        self.paused = Some(Instant::now());
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!("the cache takes nothing more for now: {error}");
+        }
+    }
+}
+
+impl Active {
+    /// Appends to `file`, which is claimed.
+    fn new(number: Number, file: File, full: u64) -> Result<Self> {
+        let meta = file.metadata().map_err(|e| Error::io("a segment of the cache", e))?;
+        Ok(Active { number, file, end: meta.len().next_multiple_of(ALIGN), full })
+    }
+
+    /// Whether `bytes` more may be appended. One that somebody removed takes nothing.
+    fn takes(&self, bytes: u64) -> bool {
+        let end = self.end.saturating_add(bytes);
+        let fits = self.end == 0 || end <= self.full;
+        fits && end <= Spot::FARTHEST && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
+    }
+}

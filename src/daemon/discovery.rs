@@ -14,7 +14,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::keep::Common;
 use super::late::Late;
-use super::open::{open_spec, spec, store};
+use super::open::{begin, spec, store};
+use super::together::flat;
 use super::translate;
 use crate::config::location::{Glob, Pattern};
 use crate::config::{self, Location, MemberAt, Place, members};
@@ -166,7 +167,7 @@ impl Discovery {
         let (asked, common) = (source.clone(), self.common.clone());
         let spec = tokio::task::spawn_blocking(move || spec(&asked, &common)).await;
         let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
-        match open_spec(spec, &self.common).await {
+        match flat(begin(spec, &self.common).await) {
             Ok(opened) => (Ok(()), Some(translate::member(opened, &source))),
             Err(error) => {
                 let late = Late::new(source.clone(), self.common.clone(), error.clone());

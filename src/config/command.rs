@@ -1,4 +1,4 @@
-//! Runs a password command: split into words like a shell does, but without a shell.
+//! Runs a command that the configuration names: split into words like a shell does, but without a shell.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::source::MEMBER;
 use crate::error::{Error, Kind, Result};
 
 /// Time enough to type a PIN.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the command prints, at most `longest` bytes of it. Its stdin and stderr are ours, so it may ask questions.
-/// Errors: `Usage` when the line is no command, `Password` when the command fails.
-pub fn output(line: &str, longest: u64) -> Result<Zeroizing<Vec<u8>>> {
-    run(line, longest, PATIENCE)
+/// What the command prints, at most `longest` bytes of it; `{member}` in its words stands for `member`. Its stdin and
+/// stderr are ours, so it may ask questions. Errors: `Usage` when the line is no command, `Password` when the command
+/// fails.
+pub fn output(line: &str, member: &str, longest: u64) -> Result<Zeroizing<Vec<u8>>> {
+    run(line, member, longest, PATIENCE)
 }
 
-fn run(line: &str, longest: u64, patience: Duration) -> Result<Zeroizing<Vec<u8>>> {
+fn run(line: &str, member: &str, longest: u64, patience: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let words = words(line).ok_or_else(|| Error::new(Kind::Usage, "a quote is not closed"))?;
+    let words = words.into_iter().map(|word| named(word, member)).collect::<Result<Vec<_>>>()?;
     let [program, arguments @ ..] = words.as_slice() else {
         return Err(Error::new(Kind::Usage, "is empty"));
     };
@@ -47,6 +50,15 @@ fn run(line: &str, longest: u64, patience: Duration) -> Result<Zeroizing<Vec<u8>
         return Err(Error::new(Kind::Password, format!("{program}: {status}")));
     }
     bytes.map_err(failed)
+}
+
+/// A word with the member's name in it: whoever chose that name cannot make another word of it, or an option.
+fn named(word: String, member: &str) -> Result<String> {
+    let named = word.replace(MEMBER, member);
+    if named.starts_with('-') && !word.starts_with('-') {
+        return Err(Error::new(Kind::Usage, format!("\"{word}\" would be an option for {member}")));
+    }
+    Ok(named)
 }
 
 /// The words of a line: `'…'` keeps everything, `"…"` and a backslash quote as in a shell; nothing is expanded. `None`
@@ -110,7 +122,7 @@ mod tests {
             ("/no/such/program", Kind::Password, "/no/such/program: No such file"),
             ("sh -c 'echo secret; exit 3'", Kind::Password, "sh: exit status: 3"),
         ] {
-            let error = output(line, 100).unwrap_err();
+            let error = output(line, "", 100).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
             assert!(!error.to_string().contains("secret"));
             assert_eq!(error.kind(), kind);
@@ -118,13 +130,28 @@ mod tests {
     }
 
     #[test]
+    fn a_member_s_name_stays_one_word_and_becomes_no_option() {
+        let printed = |line: &str, member: &str| {
+            output(line, member, 100).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        assert_eq!(
+            printed("printf '%s|' {member} x/{member}", "a 'b\" $(id)").unwrap(),
+            "a 'b\" $(id)|x/a 'b\" $(id)|"
+        );
+        let error = printed("printf {member}", "--help").unwrap_err();
+        assert!(error.to_string().contains("would be an option"), "{error}");
+        assert_eq!(printed("printf -- --{member}", "x").unwrap(), "--x");
+    }
+
+    #[test]
     fn a_command_that_hangs_is_given_up() {
-        let error = run("sleep 600", 100, Duration::from_millis(50)).unwrap_err();
+        let error = run("sleep 600", "", 100, Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("no answer"), "{error}");
     }
 
     #[test]
     fn output_is_bounded() {
-        assert_eq!(output("printf 0123456789", 100).unwrap().as_slice(), b"0123456789");
+        assert_eq!(output("printf 0123456789", "", 5).unwrap().as_slice(), b"01234");
+        assert_eq!(output("printf 0123456789", "", 100).unwrap().as_slice(), b"0123456789");
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Password, wire};
+use crate::error::Result;
 
 /// What was said about getting in, of every kind of place; each kind takes what is for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -20,6 +21,14 @@ pub struct Credentials {
     pub ssh: Ssh,
     /// For rclone.
     pub rclone: RcloneSettings,
+}
+
+impl Credentials {
+    /// Reads the passwords in it that were said or that the service manager holds for `name`.
+    pub(super) fn settle(&mut self, name: &str) -> Result<()> {
+        self.s3.secret.settle(&format!("{name}.s3"))?;
+        self.rest.password.settle(&format!("{name}.rest"))
+    }
 }
 
 /// Who we are to an S3 server.

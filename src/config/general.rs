@@ -4,16 +4,14 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::given::{Entry, Key, apply};
-use super::source::Draft;
-use super::{Filter, Level, Log, Mount, Names, Owner, TimeStyle, Xattrs, source, values};
+use super::given::{Entry, Key, apply, find};
+use super::{Level, Log, Mount, Names, Owner, TimeStyle, Xattrs, source, values};
 use crate::error::Result;
 
 /// Everything but the command line's own choice of repositories.
 pub struct General {
-    pub sources: Vec<Draft>,
-    /// For sources that have none of their own.
-    pub filter: Filter,
+    /// What each `[[source]]` says, and where it is said.
+    pub sources: Vec<(String, Vec<Entry>)>,
     pub names: Names,
     pub refresh: Duration,
     pub memory: u64,
@@ -28,7 +26,6 @@ impl Default for General {
     fn default() -> Self {
         General {
             sources: Vec::new(),
-            filter: Filter::default(),
             names: Names { time: TimeStyle::Recorded, format: "%Y%m%d_%H%M%S".into(), rename: Vec::new() },
             refresh: Duration::from_secs(60),
             memory: 128 << 20,
@@ -59,7 +56,6 @@ pub const KEYS: &[Key<General>] = &[
     Key { name: "allow_other", set: |g, e| e.flag().map(|v| g.mount.allow_other = v) },
     Key { name: "cache-dir", set: |g, e| cache_dir(e).map(|v| g.cache_dir = Some(v)) },
     Key { name: "cache-size", set: |g, e| e.size().map(|v| g.cache_size = v) },
-    Key { name: "host", set: |g, e| e.list().map(|v| g.filter.hosts = v) },
     Key { name: "idmap", set: idmap },
     Key { name: "log", set: |g, e| e.absolute_path().map(|v| g.mount.log.file = Some(v)) },
     Key { name: "log-level", set: |g, e| e.choice(LEVELS).map(|v| g.mount.log.level = v) },
@@ -73,11 +69,9 @@ pub const KEYS: &[Key<General>] = &[
     },
     Key { name: "offline-max", set: |g, e| offline_max(e).map(|v| g.offline_max = v) },
     Key { name: "owner", set: |g, e| e.choice(OWNERS).map(|v| g.mount.owner = v) },
-    Key { name: "path", set: |g, e| e.list().map(|v| g.filter.paths = v) },
     Key { name: "refresh", set: |g, e| e.duration().map(|v| g.refresh = v) },
     Key { name: "rename", set: renames },
     Key { name: "source", set: sources },
-    Key { name: "tag", set: |g, e| e.list().map(|v| g.filter.tags = v) },
     Key { name: "time", set: |g, e| e.choice(TIMES).map(|v| g.names.time = v) },
     Key { name: "time-format", set: time_format },
     Key { name: "timeout", set: |g, e| e.duration().map(|v| g.mount.timeout = v) },
@@ -96,6 +90,26 @@ const OWNERS: &[(&str, Owner)] =
 const TIMES: &[(&str, TimeStyle)] =
     &[("recorded", TimeStyle::Recorded), ("utc", TimeStyle::Utc), ("local", TimeStyle::Local)];
 const XATTRS: &[(&str, Xattrs)] = &[("all", Xattrs::All), ("user", Xattrs::User), ("none", Xattrs::None)];
+
+impl General {
+    /// Takes what is said of the whole, and answers what is said of every source. Errors: as [`apply`].
+    pub fn take(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>> {
+        let mut of_sources = Vec::new();
+        for entry in entries {
+            match find(KEYS, &entry) {
+                Some(key) => (key.set)(self, &entry)?,
+                None if source::is_shared(&entry) => of_sources.push(entry),
+                None => return Err(entry.unknown(names())),
+            }
+        }
+        Ok(of_sources)
+    }
+}
+
+/// What `-o` and the top of a file may say.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name).chain(source::shared_names())
+}
 
 /// What a cache directory may be called when there is to be none.
 const NO_CACHE: &str = "none";
@@ -160,7 +174,8 @@ fn time_format(general: &mut General, entry: &Entry) -> Result<()> {
 
 fn sources(general: &mut General, entry: &Entry) -> Result<()> {
     for table in entry.tables()? {
-        general.sources.push(source::draft(entry, table)?);
+        let place = table.first().map_or(&entry.place, |first| &first.place).clone();
+        general.sources.push((place, table.clone()));
     }
     Ok(())
 }
@@ -210,13 +225,13 @@ mod tests {
 
     fn typed(text: &str) -> Result<General> {
         let mut general = General::default();
-        apply(KEYS, &mut general, &options::entries(text)?)?;
+        general.take(options::entries(text)?)?;
         Ok(general)
     }
 
     fn written(text: &str) -> Result<General> {
         let mut general = General::default();
-        apply(KEYS, &mut general, &file::entries(Path::new("c.toml"), text)?)?;
+        general.take(file::entries(Path::new("c.toml"), text)?)?;
         Ok(general)
     }
 
@@ -224,8 +239,7 @@ mod tests {
     fn every_option_does_what_it_says() {
         let all = "allow_other,noexec,xattrs=user,owner=mounter,idmap=u:1000:2000+b:0:100000:10,timeout=2min,\
                    mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,\
-                   host=lab*,tag=a\\,b,path=/home,mountpoint=/mnt/b,cache-dir=/var/c,cache-size=5G,\
-                   offline-max=7d";
+                   mountpoint=/mnt/b,cache-dir=/var/c,cache-size=5G,offline-max=7d";
         let general = typed(all).unwrap();
         let mount = &general.mount;
         assert!(mount.allow_other && mount.noexec);
@@ -239,9 +253,6 @@ mod tests {
         assert_eq!((general.names.time, general.names.format.as_str()), (TimeStyle::Utc, "%F"));
         assert_eq!(mount.log, Log { file: Some(PathBuf::from("/var/log/b")), level: Level::Debug });
         assert_eq!(mount.mountpoint.as_deref(), Some(Path::new("/mnt/b")));
-        assert_eq!(general.filter.hosts, ["lab*"]);
-        assert_eq!(general.filter.tags, ["a,b"]);
-        assert_eq!(general.filter.paths, ["/home"]);
         assert_eq!(general.cache_dir, Some(CacheDir::At("/var/c".into())));
         assert_eq!(
             (general.cache_size, general.offline_max),
@@ -249,6 +260,19 @@ mod tests {
         );
         assert_eq!(typed("offline-max=1d,offline-max=off").unwrap().offline_max, None);
         assert_eq!(typed("cache-dir=none").unwrap().cache_dir, Some(CacheDir::Nowhere));
+    }
+
+    #[test]
+    fn what_is_for_sources_is_handed_on() {
+        let mut general = General::default();
+        let left = general.take(options::entries("host=lab*,noexec,tag=a\\,b,s3_region=x").unwrap()).unwrap();
+        let keys: Vec<_> = left.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, ["host", "tag", "s3_region"]);
+        assert!(general.mount.noexec);
+        let error = general.take(options::entries("s3-regoin=x").unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "-o: unknown option \"s3-regoin\"; did you mean \"s3-region\"?");
+        let error = general.take(options::entries("url=/x").unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("-o: unknown option \"url\""), "{error}");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::nearest::nearest;
 use super::values;
 use crate::error::{Error, Kind, Result};
 
 /// One key with its value, and the place to name when it is wrong (`-o`, `/etc/backupfs/config.toml:12`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The key as typed.
     pub key: String,
@@ -20,7 +22,7 @@ pub struct Entry {
 }
 
 /// A value as typed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Given {
     /// The key alone: `-o allow_other`.
     Nothing,
@@ -49,12 +51,17 @@ pub struct Key<T> {
 /// Puts every entry where its key belongs, the last one winning. Errors: an unknown key, with the nearest known one.
 pub fn apply<T>(keys: &[Key<T>], into: &mut T, entries: &[Entry]) -> Result<()> {
     for entry in entries {
-        let Some(key) = keys.iter().find(|key| same(key.name, &entry.key)) else {
+        let Some(key) = find(keys, entry) else {
             return Err(entry.unknown(keys.iter().map(|key| key.name)));
         };
         (key.set)(into, entry)?;
     }
     Ok(())
+}
+
+/// The key that an entry is for.
+pub fn find<'a, T>(keys: &'a [Key<T>], entry: &Entry) -> Option<&'a Key<T>> {
+    keys.iter().find(|key| same(key.name, &entry.key))
 }
 
 /// Whether two keys are the same but for `_` and `-`.
@@ -72,7 +79,7 @@ impl Entry {
     }
 
     /// The error that this key is none of `known`.
-    fn unknown(&self, known: impl Iterator<Item = &'static str>) -> Error {
+    pub(super) fn unknown(&self, known: impl Iterator<Item = &'static str>) -> Error {
         if is_secret(&self.key) {
             return self.wrong(
                 "a password does not belong here, where others can read it; \

@@ -1,6 +1,6 @@
 //! What was typed or configured, become one validated [`Config`].
 //!
-//! `-o` ([`options`]) and the TOML file ([`file`]) become the same entries ([`given`]); the tables in [`general`] and
+//! `-o` ([`options`]) and the TOML files ([`files`], [`file`]) become the same entries ([`given`]); the tables in [`general`] and
 //! [`source`] say what each key means; [`resolve`] puts them together with the arguments and the environment. Nothing
 //! here opens a repository, and nothing but [`password`] touches a secret.
 
@@ -9,10 +9,14 @@ mod command;
 mod credentials;
 #[cfg(test)]
 mod documented;
+mod environment;
 mod file;
+mod files;
 mod general;
 mod given;
+mod group;
 pub mod location;
+pub mod members;
 mod nearest;
 mod options;
 mod password;
@@ -22,8 +26,10 @@ mod values;
 pub mod wire;
 
 pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, Ssh, Tls};
+pub use group::{Group, MemberAt, MemberList, Place};
 pub use location::Location;
 pub use password::{Password, Secret};
+pub use source::is_reserved;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,8 +42,10 @@ use crate::error::{Context, Error, Kind, Result};
 /// Everything a command needs to know; valid by construction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
-    /// What to open, at least one; names are unique.
+    /// What to open; titles are unique. There is a source or a group at least.
     pub sources: Vec<Source>,
+    /// Many repositories each, which are opened when somebody looks.
+    pub groups: Vec<Group>,
     /// How snapshots become names.
     pub names: Names,
     /// How often sources are listed.
@@ -83,32 +91,61 @@ pub struct Source {
     pub zone: Option<String>,
 }
 
-impl Source {
-    /// Everything secret about it, always in the same order: the password of the repository, then those of its place.
-    pub fn secrets(&self) -> [&Password; 4] {
-        let Credentials { s3, rest, .. } = &self.credentials;
-        [&self.password, &s3.secret, &s3.session, &rest.password]
+/// What is secret about a source: the password of its repository, then those of its place. Always in the same order.
+type Secrets<T> = [T; 4];
+
+fn secrets<'a>(password: &'a Password, credentials: &'a Credentials) -> Secrets<&'a Password> {
+    let Credentials { s3, rest, .. } = credentials;
+    [password, &s3.secret, &s3.session, &rest.password]
+}
+
+fn secrets_mut<'a>(
+    password: &'a mut Password,
+    credentials: &'a mut Credentials,
+) -> Secrets<&'a mut Password> {
+    let Credentials { s3, rest, .. } = credentials;
+    [password, &mut s3.secret, &mut s3.session, &mut rest.password]
+}
+
+impl Config {
+    /// Everything secret in it, always in the same order.
+    pub fn secrets(&self) -> impl Iterator<Item = &Password> {
+        let sources = self.sources.iter().flat_map(|s| secrets(&s.password, &s.credentials));
+        sources.chain(self.groups.iter().flat_map(|g| secrets(&g.password, &g.credentials)))
     }
 
     /// The same, to be changed.
-    pub fn secrets_mut(&mut self) -> [&mut Password; 4] {
-        let Credentials { s3, rest, .. } = &mut self.credentials;
-        [&mut self.password, &mut s3.secret, &mut s3.session, &mut rest.password]
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = &mut Password> {
+        let sources = self.sources.iter_mut().flat_map(|s| secrets_mut(&mut s.password, &mut s.credentials));
+        let groups = self.groups.iter_mut().flat_map(|g| secrets_mut(&mut g.password, &mut g.credentials));
+        sources.chain(groups)
     }
+}
 
+impl Source {
     /// Reads its password and those of its place, which are known from then on; may run commands or ask on the terminal.
     /// Errors, which name the source: as [`Password::read`] has them.
     pub fn read_secrets(&mut self) -> Result<()> {
-        let (name, title) = (self.name.clone(), self.title.clone());
         let read = |source: &mut Source| -> Result<()> {
-            let Credentials { s3, rest, .. } = &mut source.credentials;
-            s3.secret.settle(&format!("{name}.s3"))?;
-            s3.session.settle(&format!("{name}.s3-session"))?;
-            rest.password.settle(&format!("{name}.rest"))?;
-            source.password = Password::known(source.password.read(&name, &title)?);
+            source.credentials.settle(&source.name)?;
+            source.password = Password::known(source.password.read(&source.name, &source.title)?);
             Ok(())
         };
-        read(self).context(|| title.clone())
+        read(self).context(|| self.title.clone())
+    }
+}
+
+impl Group {
+    /// The same, for what is one for all members.
+    pub fn read_secrets(&mut self) -> Result<()> {
+        let read = |group: &mut Group| -> Result<()> {
+            group.credentials.settle(&group.name)?;
+            if !group.has_member_passwords {
+                group.password = Password::known(group.password.read(&group.name, &group.title)?);
+            }
+            Ok(())
+        };
+        read(self).context(|| self.title.clone())
     }
 }
 

@@ -38,8 +38,13 @@ pub enum Origin {
     Shared(Arc<Mutex<Option<Secret>>>),
     /// A file holds it.
     File(PathBuf),
-    /// A command prints it.
-    Command(String),
+    /// A command prints it: `line`, in whose words `{member}` stands for `member`.
+    Command {
+        /// As it was said.
+        line: String,
+        /// Of whom.
+        member: String,
+    },
     /// This is it.
     Known(Secret),
 }
@@ -115,7 +120,7 @@ impl Password {
         let secret = match &self.origin {
             Origin::Known(secret) => secret.clone(),
             Origin::File(file) => from_file(file, self.typed)?,
-            Origin::Command(line) => from_command(line)?,
+            Origin::Command { line, member } => from_command(line, member)?,
             Origin::Unsaid => unsaid(title)?,
             Origin::Shared(first) => {
                 let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +147,7 @@ fn credential(directory: Option<OsString>, name: &str) -> Option<PathBuf> {
 fn unsaid(title: &str) -> Result<Secret> {
     let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(line) = said("RESTIC_PASSWORD_COMMAND") {
-        return from_command(&line.to_string_lossy()).context(|| "RESTIC_PASSWORD_COMMAND");
+        return from_command(&line.to_string_lossy(), "").context(|| "RESTIC_PASSWORD_COMMAND");
     }
     if let Some(file) = said("RESTIC_PASSWORD_FILE") {
         return from_file(Path::new(&file), true).context(|| "RESTIC_PASSWORD_FILE");
@@ -183,8 +188,8 @@ fn owner_is_trusted(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-fn from_command(line: &str) -> Result<Secret> {
-    let bytes = command::output(line, LONGEST).context(|| "password command")?;
+fn from_command(line: &str, member: &str) -> Result<Secret> {
+    let bytes = command::output(line, member, LONGEST).context(|| "password command")?;
     Ok(Secret(clean(&bytes)))
 }
 
@@ -292,7 +297,10 @@ mod tests {
 
     #[test]
     fn commands_run_and_their_output_is_cleaned() {
-        let password = Password::new(Origin::Command("printf ' %s \\n' 's3cret word'".into()), true);
+        let password = Password::new(
+            Origin::Command { line: "printf ' %s \\n' 's3cret word'".into(), member: String::new() },
+            true,
+        );
         assert_eq!(password.read("n", "t").unwrap().as_bytes(), b"s3cret word");
     }
 

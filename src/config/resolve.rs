@@ -1,35 +1,27 @@
-//! The command line, the configuration file and the environment, put together.
+//! The command line, the configuration files and the environment, put together.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::general::{self, CacheDir, General};
-use super::given::apply;
+use super::environment::Environment;
+use super::general::{CacheDir, General};
+use super::given::Entry;
+use super::group::Group;
 use super::password::{Origin, Password, shared};
-use super::source::Draft;
-use super::{Config, Filter, Source, Typed, file, options};
+use super::source::{self, Described};
+use super::{Config, Credentials, Filter, Location, Source, Typed, files, options};
 use crate::error::{Error, Kind, Result};
-
-/// Where the configuration of the machine is.
-const SYSTEM_FILE: &str = "/etc/backupfs/config.toml";
 
 /// Where root keeps indexes.
 const SYSTEM_CACHE: &str = "/var/cache/backupfs";
 
 /// What resolving depends on besides the command line.
 pub struct Surroundings {
-    /// `RESTIC_REPOSITORY`.
-    pub repository: Option<OsString>,
-    /// `HOME`.
-    pub home: Option<OsString>,
-    /// `XDG_CACHE_HOME`.
-    pub cache_home: Option<OsString>,
-    /// `BACKUPFS_CACHE_DIR`.
-    pub cache_dir: Option<OsString>,
+    /// The variables that count.
+    pub environment: Environment,
     /// Whether this is root, whose cache is the machine's.
     pub is_root: bool,
-    /// [`SYSTEM_FILE`], but for tests.
+    /// [`files::SYSTEM_FILE`], but for tests.
     pub system_file: PathBuf,
     /// What relative paths count from.
     pub directory: PathBuf,
@@ -39,53 +31,84 @@ impl Surroundings {
     /// Those of this process.
     pub fn of_process() -> Result<Self> {
         Ok(Surroundings {
-            repository: std::env::var_os("RESTIC_REPOSITORY").filter(|value| !value.is_empty()),
-            home: std::env::var_os("HOME"),
-            cache_home: std::env::var_os("XDG_CACHE_HOME"),
-            cache_dir: std::env::var_os("BACKUPFS_CACHE_DIR").filter(|value| !value.is_empty()),
+            environment: Environment::of_process(),
             is_root: rustix::process::geteuid().is_root(),
-            system_file: SYSTEM_FILE.into(),
+            system_file: files::SYSTEM_FILE.into(),
             directory: std::env::current_dir()
                 .map_err(|e| Error::io("the working directory", e).with_kind(Kind::System))?,
         })
     }
 }
 
-/// What was typed, the configuration file and the environment, together.
+/// One source as it was said, before what is said of all.
+struct Table {
+    place: String,
+    /// What relative locations count from.
+    base: PathBuf,
+    /// The location, where it was typed: it need not be text.
+    url: Option<OsString>,
+    said: Vec<Entry>,
+}
+
+/// What was typed, the configuration files and the environment, together.
 pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     let mut general = General::default();
-    let repositories = typed_repositories(typed, around);
-    if typed.hot.is_some() && repositories.len() != 1 {
+    let mut tables = typed_repositories(typed, around)?;
+    if typed.hot.is_some() && tables.len() != 1 {
         return Err(Error::new(Kind::Usage, "--repo-hot belongs to exactly one -r"));
     }
-    let mut sources = match repositories {
-        repositories if repositories.is_empty() => configured(typed, around, &mut general)?,
-        repositories => finish(repositories, &around.directory, true)?,
-    };
+    let is_typed = !tables.is_empty();
+    let mut of_all = Vec::new();
+    if !is_typed {
+        (tables, of_all) = configured(typed, around, &mut general)?;
+    }
+    let mut typed_options = Vec::new();
     for options in &typed.options {
-        apply(general::KEYS, &mut general, &options::entries(options)?)?;
+        typed_options.extend(general.take(options::entries(options)?)?);
     }
-    let typed_filter =
-        Filter { hosts: typed.hosts.clone(), tags: typed.tags.clone(), paths: typed.paths.clone() };
+    let (mut sources, mut groups) = (Vec::new(), Vec::new());
+    for table in tables {
+        // Later words win.
+        let said: Vec<Entry> = of_all.iter().chain(&table.said).chain(&typed_options).cloned().collect();
+        match described(&table, &said, typed, is_typed)? {
+            Described::Source(source) => sources.push(source),
+            Described::Group(group) => groups.push(group),
+        }
+    }
+    let mut typed_password = TypedPassword::of(typed, around);
     for source in &mut sources {
-        source.filter = first_filter([&typed_filter, &source.filter, &general.filter]);
+        let typed_filter =
+            Filter { hosts: typed.hosts.clone(), tags: typed.tags.clone(), paths: typed.paths.clone() };
+        source.filter = first_filter([&typed_filter, &source.filter]);
         source.key_hint = source.key_hint.take().or_else(|| typed.key_hint.clone());
+        if is_typed {
+            source.key_hint = source.key_hint.take().or_else(|| around.environment.text("RESTIC_KEY_HINT"));
+        }
+        typed_password.fill(&mut source.password);
+        let places: Vec<&Location> = std::iter::once(&source.location).chain(&source.hot).collect();
+        fill_credentials(&mut source.credentials, &places, around, is_typed);
     }
-    say_password(typed, around, &mut sources);
-    check_names(&sources)?;
+    for group in &mut groups {
+        if !group.has_member_passwords {
+            typed_password.fill(&mut group.password);
+        }
+        let places = group.locations();
+        fill_credentials(&mut group.credentials, &places.iter().collect::<Vec<_>>(), around, is_typed);
+    }
+    check_names(&sources, &groups)?;
     let General { names, refresh, memory, cache_dir, cache_size, offline_max, mount, .. } = general;
     let cache_dir = said_cache_dir(cache_dir, around);
-    Ok(Config { sources, names, refresh, memory, cache_dir, cache_size, offline_max, mount })
+    Ok(Config { sources, groups, names, refresh, memory, cache_dir, cache_size, offline_max, mount })
 }
 
 /// Where the cache is and how large it may become, whatever the sources are.
 pub fn resolve_cache(typed: &Typed, around: &Surroundings) -> Result<Option<(PathBuf, u64)>> {
     let mut general = General::default();
-    if let Some((path, text)) = read_file(typed, around)? {
-        apply(general::KEYS, &mut general, &file::entries(&path, &text)?)?;
+    for file in files::read(typed, around)? {
+        general.take(file.entries)?;
     }
     for options in &typed.options {
-        apply(general::KEYS, &mut general, &options::entries(options)?)?;
+        general.take(options::entries(options)?)?;
     }
     let General { cache_dir, cache_size, .. } = general;
     Ok(said_cache_dir(cache_dir, around).map(|path| (path, cache_size)))
@@ -100,110 +123,120 @@ fn said_cache_dir(said: Option<CacheDir>, around: &Surroundings) -> Option<PathB
     }
 }
 
+/// What `table` describes once all that is said of it is in `said`.
+fn described(table: &Table, said: &[Entry], typed: &Typed, is_typed: bool) -> Result<Described> {
+    source::check_table(&table.place, &table.said)?;
+    let mut draft = source::draft(&table.place, said)?;
+    if let Some(url) = &table.url {
+        draft.urls = vec![url.clone()];
+        draft.hot = typed.hot.clone().or(draft.hot);
+    }
+    draft.describe(said, &table.base, is_typed)
+}
+
+fn fill_credentials(
+    credentials: &mut Credentials,
+    places: &[&Location],
+    around: &Surroundings,
+    is_typed: bool,
+) {
+    if is_typed {
+        around.environment.fill_typed(credentials);
+    }
+    around.environment.fill_s3(credentials, places);
+}
+
 /// Where indexes are kept when no option says it: what the environment says, else the machine's place for root and the
 /// user's for others.
 fn usual_cache_dir(around: &Surroundings) -> Option<PathBuf> {
-    match around.cache_dir.as_deref().map(CacheDir::of_environment) {
+    let environment = &around.environment;
+    match environment.get("BACKUPFS_CACHE_DIR").map(CacheDir::of_environment) {
         Some(CacheDir::At(path)) => return Some(around.directory.join(path)),
         Some(CacheDir::Nowhere) => return None,
         None if around.is_root => return Some(SYSTEM_CACHE.into()),
         None => {}
     }
-    let absolute =
-        |value: &Option<OsString>| value.as_ref().map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache_home = || absolute(&around.home).map(|home| home.join(".cache"));
-    absolute(&around.cache_home).or_else(cache_home).map(|home| home.join("backupfs"))
+    let cache_home = || environment.absolute("HOME").map(|home| home.join(".cache"));
+    environment.absolute("XDG_CACHE_HOME").or_else(cache_home).map(|home| home.join("backupfs"))
 }
 
 /// What `-r` says, or restic's environment when neither `-r` nor `-c` does.
-fn typed_repositories(typed: &Typed, around: &Surroundings) -> Vec<Draft> {
-    let draft = |place: &str, url: &OsString| Draft {
-        url: Some(url.clone()),
-        hot: typed.hot.clone(),
+fn typed_repositories(typed: &Typed, around: &Surroundings) -> Result<Vec<Table>> {
+    let table = |place: &str, url: &OsString| Table {
         place: place.to_owned(),
-        ..Draft::default()
+        base: around.directory.clone(),
+        url: Some(url.clone()),
+        said: Vec::new(),
     };
     if typed.repos.is_empty() && typed.file.is_none() {
-        return around.repository.iter().map(|url| draft("RESTIC_REPOSITORY", url)).collect();
+        return Ok(around.environment.repository()?.iter().map(|(name, url)| table(name, url)).collect());
     }
-    typed.repos.iter().map(|url| draft("-r", url)).collect()
+    Ok(typed.repos.iter().map(|url| table("-r", url)).collect())
 }
 
-/// The sources of the configuration file, whose options go to `general`.
-fn configured(typed: &Typed, around: &Surroundings, general: &mut General) -> Result<Vec<Source>> {
-    let nothing = || {
+/// The sources of the configuration files and what is said there of all of them; other options go to `general`.
+fn configured(
+    typed: &Typed,
+    around: &Surroundings,
+    general: &mut General,
+) -> Result<(Vec<Table>, Vec<Entry>)> {
+    let files = files::read(typed, around)?;
+    if files.is_empty() {
         let says = "no repository given: use -r REPO, RESTIC_REPOSITORY, or a configuration file";
-        Error::new(Kind::Usage, format!("{says} ({SYSTEM_FILE})"))
-    };
-    let (path, text) = read_file(typed, around)?.ok_or_else(nothing)?;
-    apply(general::KEYS, general, &file::entries(&path, &text)?)?;
-    let base = path.parent().unwrap_or(Path::new("/"));
-    let sources = finish(std::mem::take(&mut general.sources), base, false)?;
-    if sources.is_empty() {
-        return Err(Error::new(Kind::Usage, format!("{}: holds no [[source]]", path.display())));
+        return Err(Error::new(Kind::Usage, format!("{says} ({})", files::SYSTEM_FILE)));
     }
-    Ok(sources)
-}
-
-fn finish(drafts: Vec<Draft>, base: &Path, typed: bool) -> Result<Vec<Source>> {
-    drafts.into_iter().map(|draft| draft.finish(base, typed)).collect()
-}
-
-/// The configuration file that was named, else the machine's, else the user's, if there is one.
-fn read_file(typed: &Typed, around: &Surroundings) -> Result<Option<(PathBuf, String)>> {
-    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some((path, text))),
-        Err(e) if e.kind() == ErrorKind::NotFound && typed.file.is_none() => Ok(None),
-        // The machine's file may be for root alone; an ordinary user has one of his own.
-        Err(e) if e.kind() == ErrorKind::PermissionDenied && path == around.system_file => Ok(None),
-        Err(e) => Err(Error::io(format!("configuration file {}", path.display()), e).with_kind(Kind::Usage)),
-    };
-    let home = around.home.as_ref().map(Path::new).filter(|home| home.is_absolute());
-    let user_file = home.map(|home| home.join(".config/backupfs/config.toml"));
-    let candidates = match &typed.file {
-        Some(named) => vec![around.directory.join(named)],
-        None => std::iter::once(around.system_file.clone()).chain(user_file).collect(),
-    };
-    for candidate in candidates {
-        if let Some(found) = read(candidate)? {
-            return Ok(Some(found));
-        }
+    let (mut tables, mut of_all) = (Vec::new(), Vec::new());
+    for file in &files {
+        of_all.extend(general.take(file.entries.clone())?);
+        let base = file.path.parent().unwrap_or(Path::new("/"));
+        let found = std::mem::take(&mut general.sources).into_iter();
+        tables.extend(found.map(|(place, said)| Table { place, base: base.to_owned(), url: None, said }));
     }
-    Ok(None)
+    if tables.is_empty() {
+        let paths: Vec<String> = files.iter().map(|file| file.path.display().to_string()).collect();
+        return Err(Error::new(Kind::Usage, format!("{}: holds no [[source]]", paths.join(", "))));
+    }
+    Ok((tables, of_all))
 }
 
 /// Of each list the first that says something.
-fn first_filter(filters: [&Filter; 3]) -> Filter {
+fn first_filter(filters: [&Filter; 2]) -> Filter {
     let first = |list: fn(&Filter) -> &Vec<String>| {
         filters.into_iter().map(list).find(|list| !list.is_empty()).cloned().unwrap_or_default()
     };
     Filter { hosts: first(|f| &f.hosts), tags: first(|f| &f.tags), paths: first(|f| &f.paths) }
 }
 
-/// Lets the sources that say nothing of a password use what the command line says, or ask together.
-fn say_password(typed: &Typed, around: &Surroundings, sources: &mut [Source]) {
-    let together = !typed.repos.is_empty();
-    let said = match (&typed.password_command, &typed.password_file) {
-        (Some(command), _) => Origin::Command(command.clone()),
-        (None, Some(file)) => Origin::File(around.directory.join(file)),
-        (None, None) if together => shared(),
-        (None, None) => return,
-    };
-    for source in sources.iter_mut().filter(|source| source.password.is_unsaid()) {
-        source.password = Password::new(said.clone(), true);
+/// What the command line says of the password of every source that says nothing itself: several `-r` ask together.
+struct TypedPassword(Option<Origin>);
+
+impl TypedPassword {
+    fn of(typed: &Typed, around: &Surroundings) -> Self {
+        TypedPassword(match (&typed.password_command, &typed.password_file) {
+            (Some(line), _) => Some(Origin::Command { line: line.clone(), member: String::new() }),
+            (None, Some(file)) => Some(Origin::File(around.directory.join(file))),
+            (None, None) => (!typed.repos.is_empty()).then(shared),
+        })
+    }
+
+    fn fill(&mut self, password: &mut Password) {
+        if let Some(said) = self.0.as_ref().filter(|_| password.is_unsaid()) {
+            *password = Password::new(said.clone(), true);
+        }
     }
 }
 
-/// Gives every source a name and a place of its own. Errors: two that have the same.
-fn check_names(sources: &[Source]) -> Result<()> {
+/// Sees to it that every source has a name and a place of its own. Errors: two that have the same.
+fn check_names(sources: &[Source], groups: &[Group]) -> Result<()> {
     for (i, source) in sources.iter().enumerate() {
-        for other in sources.iter().skip(i + 1) {
-            if source.location == other.location {
-                return Err(Error::new(Kind::Usage, format!("{} is given twice", source.location)));
-            }
-            if source.title == other.title {
-                return Err(Error::new(Kind::Usage, format!("two sources are called {}", source.title)));
-            }
+        if sources.iter().skip(i + 1).any(|other| source.location == other.location) {
+            return Err(Error::new(Kind::Usage, format!("{} is given twice", source.location)));
+        }
+    }
+    let titles = || sources.iter().map(|s| &s.title).chain(groups.iter().map(|g| &g.title));
+    for (i, title) in titles().enumerate() {
+        if titles().skip(i + 1).any(|other| title == other) {
+            return Err(Error::new(Kind::Usage, format!("two sources are called {title}")));
         }
     }
     Ok(())
@@ -235,11 +268,13 @@ mod tests {
         }
 
         fn resolve(&self, typed: Typed) -> Result<Config> {
+            let environment = |name: &str| match name {
+                "RESTIC_REPOSITORY" => self.repository.clone(),
+                "HOME" => Some(self.dir.path().join("home").into()),
+                _ => None,
+            };
             let around = Surroundings {
-                repository: self.repository.clone(),
-                home: Some(self.dir.path().join("home").into()),
-                cache_home: None,
-                cache_dir: None,
+                environment: Environment::from(environment),
                 is_root: false,
                 system_file: self.dir.path().join("etc/config.toml"),
                 directory: "/work-dir".into(),
@@ -306,6 +341,70 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_all_sources_is_the_default_of_each_and_what_is_typed_wins() {
+        let machine = Machine::new();
+        machine.file(
+            "etc/config.toml",
+            "s3-region = 'all'\nzone = '+01:00'\n[[source]]\nurl = 's3:a'\n[[source]]\nurl = 's3:b'\ns3-region = 'own'\n",
+        );
+        let regions = |options: &[&str]| {
+            let options = options.iter().map(|o| (*o).to_owned()).collect();
+            let config = machine.resolve(Typed { options, ..Typed::default() }).unwrap();
+            assert!(config.sources.iter().all(|source| source.zone.as_deref() == Some("+01:00")));
+            config.sources.into_iter().map(|s| s.credentials.s3.region.unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(regions(&[]), ["all", "own"]);
+        assert_eq!(regions(&["s3-region=typed,noexec"]), ["typed", "typed"]);
+        let typed = Typed { options: vec!["name=home,set=x@+{path}".into()], ..repos(&["/srv/a"]) };
+        let config = machine.resolve(typed).unwrap();
+        assert_eq!(
+            (config.sources[0].title.as_str(), config.sources[0].set.as_deref()),
+            ("home", Some("x@+{path}"))
+        );
+    }
+
+    #[test]
+    fn conf_d_is_read_after_the_file_in_the_order_of_names() {
+        let machine = Machine::new();
+        machine.file("etc/conf.d/20.toml", "refresh = '20s'\n[[source]]\nurl = 'two'\n");
+        machine.file("etc/conf.d/10.toml", "refresh = '10s'\n[[source]]\nurl = 'one'\n");
+        machine.file("etc/conf.d/.hidden.toml", "wrong");
+        machine.file("etc/conf.d/README", "wrong");
+        let titles = || {
+            let config = machine.resolve(Typed::default()).unwrap();
+            assert_eq!(config.refresh.as_secs(), 20);
+            config.sources.into_iter().map(|s| s.location.last()).collect::<Vec<_>>()
+        };
+        assert_eq!(titles(), ["one", "two"], "without config.toml too");
+        let main = machine.file("etc/config.toml", "refresh = '5s'\n[[source]]\nurl = '/zero'\n");
+        assert_eq!(titles(), ["zero", "one", "two"]);
+        let named = machine.resolve(Typed { file: Some(main), ..Typed::default() }).unwrap();
+        assert_eq!(named.sources.len(), 3, "named by -c it is the same configuration");
+        machine.file("etc/conf.d/30.toml", "\nrefesh = '1s'\n");
+        let error = machine.resolve(Typed::default()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("conf.d/30.toml:2: unknown key \"refesh\"; did you mean \"refresh\"?"),
+            "{error}"
+        );
+        let alone = machine.file("etc/other.toml", "[[source]]\nurl = '/a'\n");
+        assert_eq!(
+            machine.resolve(Typed { file: Some(alone), ..Typed::default() }).unwrap().sources.len(),
+            1
+        );
+    }
+
+    #[test]
+    fn groups_stand_beside_sources() {
+        let machine = Machine::new();
+        let config =
+            machine.resolve(repos(&["/srv/a", "/srv/restic/*", "s3:https://h.x/b/cback-*"])).unwrap();
+        let names: Vec<_> = config.groups.iter().map(|group| group.name.as_str()).collect();
+        assert_eq!((config.sources.len(), names), (1, vec!["restic", "b"]));
+        let error = machine.resolve(repos(&["/srv/a/b/*", "/srv/b/*"])).unwrap_err();
+        assert_eq!(error.to_string(), "two sources are called b");
+    }
+
+    #[test]
     fn the_nearest_filter_wins_list_by_list() {
         let machine = Machine::new();
         machine.file(
@@ -368,17 +467,19 @@ mod tests {
     #[test]
     fn the_cache_is_where_it_was_said_or_where_it_belongs() {
         let cache = |option: &str, variable: &str, cache_home: &str, home: &str, is_root: bool| {
-            let some = |text: &str| Some(OsString::from(text)).filter(|text| !text.is_empty());
+            let environment = |name: &str| match name {
+                "BACKUPFS_CACHE_DIR" => Some(variable.into()),
+                "XDG_CACHE_HOME" => Some(cache_home.into()),
+                "HOME" => Some(home.into()),
+                _ => None,
+            };
             let around = Surroundings {
-                repository: None,
-                home: some(home),
-                cache_home: some(cache_home),
-                cache_dir: some(variable),
+                environment: Environment::from(environment),
                 is_root,
                 system_file: "/none".into(),
                 directory: "/work-dir".into(),
             };
-            let options = some(option).map(|said| format!("cache-dir={}", said.display()));
+            let options = (!option.is_empty()).then(|| format!("cache-dir={option}"));
             let typed = Typed { options: options.into_iter().collect(), ..repos(&["/srv/a"]) };
             resolve(&typed, &around).unwrap().cache_dir.map(|path| path.to_str().unwrap().to_owned())
         };
@@ -399,10 +500,7 @@ mod tests {
     fn a_relative_home_is_no_home() {
         let machine = Machine::new();
         let around = Surroundings {
-            repository: None,
-            home: Some("".into()),
-            cache_home: None,
-            cache_dir: None,
+            environment: Environment::from(|name| (name == "HOME").then(|| "relative".into())),
             is_root: false,
             system_file: machine.dir.path().join("none"),
             directory: machine.dir.path().into(),

@@ -1,19 +1,23 @@
-//! One repository as the configuration file's `[[source]]` or a `-r` describes it.
+//! One source as the configuration file's `[[source]]` or a `-r` describes it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::given::{Entry, Key, apply};
-use super::location::Spelled;
+use serde::{Deserialize, Serialize};
+
+use super::given::{Entry, Key, apply, find};
+use super::group::{Group, MemberList};
+use super::location::{Pattern, Spelled};
 use super::password::{Origin, Password};
-use super::{Access, Addressing, Credentials, Filter, Source, accounts, location};
+use super::{Access, Addressing, Credentials, Filter, Location, Secret, Source, accounts, location};
 use crate::error::{Error, Kind, Result};
 
 /// A source while it is being read: nothing is checked together yet.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub name: Option<String>,
-    pub url: Option<OsString>,
+    pub urls: Vec<OsString>,
+    pub members: Option<MemberList>,
     pub hot: Option<OsString>,
     pub password: Said,
     pub s3_secret: Said,
@@ -23,33 +27,54 @@ pub struct Draft {
     pub key_hint: Option<String>,
     pub filter: Filter,
     pub set: Option<String>,
-    pub access: Option<Access>,
+    pub access: Option<AccessDraft>,
     pub zone: Option<String>,
     /// Where it was said.
     pub place: String,
 }
 
-/// Where a secret was said to be.
+/// Where a secret was said to be; the last word counts.
 #[derive(Clone, Debug, Default)]
-pub struct Said {
-    pub file: Option<PathBuf>,
-    pub command: Option<String>,
+pub enum Said {
+    #[default]
+    Nothing,
+    File(PathBuf),
+    Command(String),
+    /// The secret itself, which only a command that lists members may say.
+    Secret(Secret),
 }
 
 impl Said {
-    fn password(self, typed: bool) -> Password {
-        let origin = match (self.command, self.file) {
-            (Some(command), _) => Origin::Command(command),
-            (None, Some(file)) => Origin::File(file),
-            (None, None) => return Password::default(),
+    /// Whether it is another for each member of a group.
+    pub fn is_by_member(&self) -> bool {
+        match self {
+            Said::Nothing | Said::Secret(_) => false,
+            Said::File(file) => file.to_string_lossy().contains(MEMBER),
+            Said::Command(line) => line.contains(MEMBER),
+        }
+    }
+
+    /// The secret of what is called `member`.
+    fn password(self, member: &str, typed: bool) -> Password {
+        let origin = match self {
+            Said::Nothing => return Password::default(),
+            Said::Secret(secret) => Origin::Known(secret),
+            Said::File(file) => match file.to_str() {
+                Some(text) if text.contains(MEMBER) => Origin::File(text.replace(MEMBER, member).into()),
+                _ => Origin::File(file),
+            },
+            Said::Command(line) => Origin::Command { line, member: member.to_owned() },
         };
         Password::new(origin, typed)
     }
 }
 
+/// What stands for the name of a source, or of a group's member.
+pub const MEMBER: &str = "{member}";
+
 /// What `[[source]]` may say; docs/options.md explains each.
 pub const KEYS: &[Key<Draft>] = &[
-    Key { name: "access", set: access },
+    Key { name: "access", set: |d, e| access(e).map(|v| d.access = Some(v)) },
     Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
     Key {
         name: "client-cert",
@@ -62,9 +87,17 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "known-hosts",
         set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)),
     },
+    Key {
+        name: "members-command",
+        set: |d, e| e.text().map(|v| d.members = Some(MemberList::Command(v.to_owned()))),
+    },
+    Key {
+        name: "members-file",
+        set: |d, e| e.absolute_path().map(|v| d.members = Some(MemberList::File(v))),
+    },
     Key { name: "name", set: |d, e| name(e).map(|v| d.name = Some(v)) },
-    Key { name: "password-command", set: |d, e| e.text().map(|v| d.password.command = Some(v.to_owned())) },
-    Key { name: "password-file", set: |d, e| e.absolute_path().map(|v| d.password.file = Some(v)) },
+    Key { name: "password-command", set: |d, e| command(e).map(|v| d.password = v) },
+    Key { name: "password-file", set: |d, e| file(e).map(|v| d.password = v) },
     Key { name: "path", set: |d, e| e.list().map(|v| d.filter.paths = v) },
     Key {
         name: "rclone-config",
@@ -75,11 +108,8 @@ pub const KEYS: &[Key<Draft>] = &[
         set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)),
     },
     Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
-    Key {
-        name: "rest-password-command",
-        set: |d, e| e.text().map(|v| d.rest_password.command = Some(v.to_owned())),
-    },
-    Key { name: "rest-password-file", set: |d, e| e.absolute_path().map(|v| d.rest_password.file = Some(v)) },
+    Key { name: "rest-password-command", set: |d, e| command(e).map(|v| d.rest_password = v) },
+    Key { name: "rest-password-file", set: |d, e| file(e).map(|v| d.rest_password = v) },
     Key { name: "rest-user", set: |d, e| e.text().map(|v| d.credentials.rest.user = Some(v.to_owned())) },
     Key { name: "s3-addressing", set: |d, e| e.choice(ADDRESSING).map(|v| d.credentials.s3.addressing = v) },
     Key { name: "s3-anonymous", set: |d, e| e.flag().map(|v| d.credentials.s3.anonymous = v) },
@@ -87,15 +117,30 @@ pub const KEYS: &[Key<Draft>] = &[
     Key { name: "s3-profile", set: |d, e| e.text().map(|v| d.credentials.s3.profile = Some(v.to_owned())) },
     Key { name: "s3-region", set: |d, e| e.text().map(|v| d.credentials.s3.region = Some(v.to_owned())) },
     Key { name: "s3-role", set: |d, e| e.text().map(|v| d.credentials.s3.role = Some(v.to_owned())) },
-    Key { name: "s3-secret-command", set: |d, e| e.text().map(|v| d.s3_secret.command = Some(v.to_owned())) },
-    Key { name: "s3-secret-file", set: |d, e| e.absolute_path().map(|v| d.s3_secret.file = Some(v)) },
+    Key { name: "s3-secret-command", set: |d, e| command(e).map(|v| d.s3_secret = v) },
+    Key { name: "s3-secret-file", set: |d, e| file(e).map(|v| d.s3_secret = v) },
     Key { name: "set", set: |d, e| e.text().map(|v| d.set = Some(v.to_owned())) },
     Key { name: "ssh-config", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.config = Some(v)) },
     Key { name: "ssh-key", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.key = Some(v)) },
     Key { name: "tag", set: |d, e| e.list().map(|v| d.filter.tags = v) },
-    Key { name: "url", set: |d, e| e.text().map(|v| d.url = Some(v.into())) },
+    Key { name: "url", set: |d, e| e.list().map(|v| d.urls = v.into_iter().map(OsString::from).collect()) },
     Key { name: "zone", set: |d, e| e.text().map(|v| d.zone = Some(v.to_owned())) },
 ];
+
+/// What the line of a member may say besides.
+pub const LINE_KEYS: &[Key<Draft>] = &[
+    Key { name: "password", set: |d, e| secret(e).map(|v| d.password = v) },
+    Key { name: "rest-password", set: |d, e| secret(e).map(|v| d.rest_password = v) },
+    Key { name: "s3-secret", set: |d, e| secret(e).map(|v| d.s3_secret = v) },
+];
+
+/// Whether an entry holds a secret itself.
+pub fn is_secret(entry: &Entry) -> bool {
+    find(LINE_KEYS, entry).is_some()
+}
+
+/// What only a source itself can say: it would be the same of all.
+const OWN: &[&str] = &["url"];
 
 const ADDRESSING: &[(&str, Addressing)] =
     &[("auto", Addressing::Auto), ("path", Addressing::Path), ("virtual", Addressing::Virtual)];
@@ -103,58 +148,130 @@ const ADDRESSING: &[(&str, Addressing)] =
 /// Names of the root directory that a source must not take.
 const RESERVED: &[&str] = &["current", "at", "latest", ".backupfs", ".", ".."];
 
-/// Reads one `[[source]]`.
-pub fn draft(header: &Entry, table: &[Entry]) -> Result<Draft> {
-    let place = table.first().map_or(&header.place, |entry| &entry.place).clone();
-    let mut draft = Draft { place, ..Draft::default() };
-    apply(KEYS, &mut draft, table)?;
-    let secrets = [
-        ("password", &draft.password),
-        ("s3-secret", &draft.s3_secret),
-        ("rest-password", &draft.rest_password),
-    ];
-    if let Some((what, _)) =
-        secrets.into_iter().find(|(_, said)| said.file.is_some() && said.command.is_some())
-    {
-        let says = format!("{}: source: {what}-file and {what}-command exclude each other", draft.place);
-        return Err(Error::new(Kind::Usage, says));
-    }
+/// The keys that `-o` and the top of a file may say of all sources.
+pub fn shared_names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name).filter(|name| !OWN.contains(name))
+}
+
+/// Whether an entry is for one of those.
+pub fn is_shared(entry: &Entry) -> bool {
+    find(KEYS, entry).is_some_and(|key| !OWN.contains(&key.name))
+}
+
+/// A source of which all `said` is said, the last word winning. Errors: what is wrong with which entry.
+pub fn draft(place: &str, said: &[Entry]) -> Result<Draft> {
+    let mut draft = Draft { place: place.to_owned(), ..Draft::default() };
+    apply(KEYS, &mut draft, said)?;
     Ok(draft)
+}
+
+/// The same for a member of a group, whose line may hold secrets.
+pub fn member_draft(place: &str, said: &[Entry]) -> Result<Draft> {
+    let (secret, plain): (Vec<Entry>, Vec<Entry>) =
+        said.iter().cloned().partition(|entry| find(LINE_KEYS, entry).is_some());
+    let mut draft = draft(place, &plain)?;
+    apply(LINE_KEYS, &mut draft, &secret)?;
+    Ok(draft)
+}
+
+/// Refuses a table that says two things of which one must be meant. Errors: `Usage`, with the place.
+pub fn check_table(place: &str, table: &[Entry]) -> Result<()> {
+    let says = |name: String| table.iter().any(|entry| entry.key.replace('_', "-") == name);
+    let pairs = ["password", "s3-secret", "rest-password", "members"];
+    match pairs.into_iter().find(|what| says(format!("{what}-file")) && says(format!("{what}-command"))) {
+        Some(what) => {
+            let says = format!("{place}: source: {what}-file and {what}-command exclude each other");
+            Err(Error::new(Kind::Usage, says))
+        }
+        None => Ok(()),
+    }
 }
 
 fn name(entry: &Entry) -> Result<String> {
     let name = entry.text()?;
-    if RESERVED.contains(&name) || name.contains(['/', '\0']) || name.contains("@+") {
+    if is_reserved(name) {
         return Err(entry.wrong(format_args!("\"{name}\" is reserved, or holds / or @+")));
     }
     Ok(name.to_owned())
 }
 
-/// Owner and mode as they are being read.
-#[derive(Default)]
+/// Whether a name cannot stand in the root.
+pub fn is_reserved(name: &str) -> bool {
+    name.is_empty()
+        || name.len() > 255
+        || RESERVED.contains(&name)
+        || name.contains(['/', '\0'])
+        || name.contains("@+")
+}
+
+fn file(entry: &Entry) -> Result<Said> {
+    entry.absolute_path().map(Said::File)
+}
+
+fn secret(entry: &Entry) -> Result<Said> {
+    Ok(Said::Secret(Secret::new(entry.text()?.as_bytes().to_vec().into())))
+}
+
+fn command(entry: &Entry) -> Result<Said> {
+    entry.text().map(|line| Said::Command(line.to_owned()))
+}
+
+/// Owner and mode as they were said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AccessDraft {
-    uid: u32,
-    gid: u32,
+    user: Account,
+    group: Account,
     perm: Option<u16>,
+}
+
+/// Whose something is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Account {
+    /// An id.
+    Is(u32),
+    /// A name that is another for each member.
+    Named(String),
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Account::Is(0)
+    }
 }
 
 /// What `access` may say.
 pub const ACCESS_KEYS: &[Key<AccessDraft>] = &[
-    Key { name: "group", set: |a, e| id(e, accounts::group, "no such group").map(|v| a.gid = v) },
+    Key { name: "group", set: |a, e| account(e, accounts::group, "no such group").map(|v| a.group = v) },
     Key { name: "mode", set: |a, e| mode(e).map(|v| a.perm = Some(v)) },
-    Key { name: "user", set: |a, e| id(e, accounts::user, "no such user").map(|v| a.uid = v) },
+    Key { name: "user", set: |a, e| account(e, accounts::user, "no such user").map(|v| a.user = v) },
 ];
 
-fn access(draft: &mut Draft, entry: &Entry) -> Result<()> {
+/// A table, or `USER:GROUP:MODE` where only text can be said.
+fn access(entry: &Entry) -> Result<AccessDraft> {
     let mut access = AccessDraft::default();
-    apply(ACCESS_KEYS, &mut access, entry.table()?)?;
-    let AccessDraft { uid, gid, perm } = access;
-    draft.access = Some(Access { uid, gid, perm: perm.unwrap_or(0o700) });
-    Ok(())
+    let Ok(text) = entry.text() else {
+        apply(ACCESS_KEYS, &mut access, entry.table()?)?;
+        return Ok(access);
+    };
+    let [user, group, mode]: [&str; 3] = text
+        .split(':')
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| entry.wrong("must be { user, group, mode } or USER:GROUP:MODE"))?;
+    for (key, said) in [("user", user), ("group", group), ("mode", mode)] {
+        let value = super::given::Given::Text(said.to_owned());
+        let one = Entry { key: key.to_owned(), place: entry.place.clone(), value };
+        apply(ACCESS_KEYS, &mut access, &[one])?;
+    }
+    Ok(access)
 }
 
-fn id(entry: &Entry, find: fn(&str) -> Option<u32>, missing: &str) -> Result<u32> {
-    find(entry.text()?).ok_or_else(|| entry.wrong(missing))
+fn account(entry: &Entry, find: fn(&str) -> Option<u32>, missing: &str) -> Result<Account> {
+    let text = entry.text()?;
+    if text.contains(MEMBER) {
+        return Ok(Account::Named(text.to_owned()));
+    }
+    find(text).map(Account::Is).ok_or_else(|| entry.wrong(missing))
 }
 
 /// Only as text: whether a bare 750 was meant to be octal is anyone's guess.
@@ -163,34 +280,85 @@ fn mode(entry: &Entry) -> Result<u16> {
     mode.ok_or_else(|| entry.wrong("must be permissions such as \"0750\""))
 }
 
+impl AccessDraft {
+    /// What it comes to for `member`; `None` when there is no such user or group.
+    pub fn of(&self, member: &str) -> Option<Access> {
+        let id = |account: &Account, find: fn(&str) -> Option<u32>| match account {
+            Account::Is(id) => Some(*id),
+            Account::Named(name) => find(&name.replace(MEMBER, member)),
+        };
+        let (uid, gid) = (id(&self.user, accounts::user)?, id(&self.group, accounts::group)?);
+        Some(Access { uid, gid, perm: self.perm.unwrap_or(0o700) })
+    }
+}
+
+/// What was described.
+pub enum Described {
+    Source(Source),
+    Group(Group),
+}
+
 impl Draft {
-    /// The source, with relative locations counted from `base`. `typed` sources came with `-r`.
-    pub fn finish(self, base: &Path, typed: bool) -> Result<Source> {
+    /// What it describes: a source, or with a star or a list of members a group. Relative locations count from `base`;
+    /// `typed` ones came with `-r`.
+    pub fn describe(self, said: &[Entry], base: &Path, typed: bool) -> Result<Described> {
         let at = |error: Error| error.context(self.place.clone());
-        let Some(url) = &self.url else {
+        if self.urls.is_empty() && self.members.is_none() {
             return Err(at(Error::new(Kind::Usage, "source: needs a url (where the repository is)")));
-        };
-        let Spelled { location, password: in_url } = location::parse(url, base).map_err(at)?;
+        }
+        let urls = self.urls.iter().map(|url| location::parse(url, base).map_err(at));
+        let mut urls = urls.collect::<Result<Vec<Spelled>>>()?;
+        let has_star = urls.iter().any(|url| Pattern::of(&url.location).is_some());
+        match urls.len() {
+            1 if !has_star && self.members.is_none() => {
+                self.source(urls.remove(0), None, base, typed).map(Described::Source)
+            }
+            _ => Group::new(self, urls, said, base, typed).map(Described::Group),
+        }
+    }
+
+    /// The source at `url`; `member` when it is one of a group.
+    pub fn source(self, url: Spelled, member: Option<&str>, base: &Path, typed: bool) -> Result<Source> {
+        let at = |error: Error| error.context(self.place.clone());
         let hot = self.hot.as_ref().map(|hot| location::parse(hot, base)).transpose().map_err(at)?;
-        let mut credentials = self.credentials;
-        credentials.s3.secret = self.s3_secret.password(typed);
-        credentials.rest.password = match in_url {
-            Some(secret) => Password::known(secret),
-            None => self.rest_password.password(typed),
-        };
+        let title = self.title(&url.location);
+        let Spelled { location, password: in_url } = url;
+        let name = member.map(str::to_owned).or_else(|| self.name.clone()).unwrap_or_else(|| location.last());
+        let (password, credentials) = self.secrets(&name, in_url, typed);
         Ok(Source {
-            name: self.name.clone().unwrap_or_else(|| location.last()),
-            title: self.name.unwrap_or_else(|| location.to_string()),
+            title,
             location,
             hot: hot.map(|hot| hot.location),
-            password: self.password.password(typed),
+            password,
             credentials,
             key_hint: self.key_hint,
             filter: self.filter,
             set: self.set,
-            access: self.access,
+            access: self.access.and_then(|access| access.of(&name)),
             zone: self.zone,
+            name,
         })
+    }
+
+    /// How it is called in messages.
+    pub fn title(&self, location: &Location) -> String {
+        self.name.clone().unwrap_or_else(|| location.to_string())
+    }
+
+    /// Its password and credentials when it is called `name`.
+    pub fn secrets(&self, name: &str, in_url: Option<Secret>, typed: bool) -> (Password, Credentials) {
+        let mut credentials = self.credentials.clone();
+        credentials.s3.secret = self.s3_secret.clone().password(name, typed);
+        credentials.rest.password = match in_url {
+            Some(secret) => Password::known(secret),
+            None => self.rest_password.clone().password(name, typed),
+        };
+        (self.password.clone().password(name, typed), credentials)
+    }
+
+    /// Whether each member of a group has a password of its own.
+    pub fn has_member_passwords(&self) -> bool {
+        self.password.is_by_member()
     }
 }
 
@@ -201,8 +369,12 @@ mod tests {
 
     fn read(text: &str) -> Result<Source> {
         let entries = file::entries(Path::new("c.toml"), text)?;
-        let header = &entries[0];
-        draft(header, &header.tables()?[0])?.finish(Path::new("/etc/backupfs"), false)
+        let table = &entries[0].tables()?[0];
+        check_table(&table[0].place, table)?;
+        match draft(&table[0].place, table)?.describe(table, Path::new("/etc/backupfs"), false)? {
+            Described::Source(source) => Ok(source),
+            Described::Group(group) => panic!("a group: {group:?}"),
+        }
     }
 
     #[test]
@@ -228,6 +400,31 @@ mod tests {
     fn a_source_without_a_name_is_called_by_its_path() {
         let source = read("[[source]]\nurl = '/srv/restic'\n").unwrap();
         assert_eq!((source.name.as_str(), source.title.as_str()), ("restic", "/srv/restic"));
+    }
+
+    #[test]
+    fn access_is_a_table_or_three_words() {
+        let access = |said: &str| read(&format!("[[source]]\nname = 'x'\nurl = '/a'\naccess = {said}\n"));
+        let expected = Some(Access { uid: 5, gid: 0, perm: 0o750 });
+        assert_eq!(access("{ user = '5', mode = '0750' }").unwrap().access, expected);
+        assert_eq!(access("'5:root:750'").unwrap().access, expected);
+        assert_eq!(access("{ user = '{member}' }").unwrap().access, None, "nobody is called x");
+        assert!(access("'5:root'").unwrap_err().to_string().contains("USER:GROUP:MODE"));
+    }
+
+    #[test]
+    fn a_password_may_be_named_by_the_source_s_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("home");
+        std::fs::write(&file, "s3cret").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        for said in [
+            format!("password-file = '{}/{{member}}'", dir.path().display()),
+            "password-command = 'printf %.6s \"s3cret {member}\"'".to_owned(),
+        ] {
+            let source = read(&format!("[[source]]\nname = 'home'\nurl = '/a'\n{said}\n")).unwrap();
+            assert_eq!(source.password.read("home", "t").unwrap().as_bytes(), b"s3cret", "{said}");
+        }
     }
 
     #[test]

@@ -45,14 +45,14 @@ impl Orders {
     pub fn send(&self, to: &mut impl Write) -> Result<()> {
         send(to, &json(self)?)?;
         send(to, &self.inherited.to_bytes())?;
-        for source in &self.config.sources {
-            if source.password.known_bytes().is_none() {
-                return Err(Error::new(Kind::Internal, "a password was not read before the hand-over"));
-            }
-            for secret in source.secrets() {
-                // No secret is empty: that stands for none.
-                send(to, secret.known_bytes().unwrap_or_default())?;
-            }
+        let passwords = self.config.sources.iter().map(|source| &source.password);
+        let of_groups = self.config.groups.iter().filter(|group| !group.has_member_passwords);
+        if passwords.chain(of_groups.map(|group| &group.password)).any(|p| p.known_bytes().is_none()) {
+            return Err(Error::new(Kind::Internal, "a password was not read before the hand-over"));
+        }
+        for secret in self.config.secrets() {
+            // No secret is empty: that stands for none.
+            send(to, secret.known_bytes().unwrap_or_default())?;
         }
         Ok(())
     }
@@ -61,12 +61,10 @@ impl Orders {
     pub fn receive(from: &mut impl Read) -> Result<Self> {
         let mut orders: Orders = parse(&receive(from)?)?;
         orders.inherited = Inherited::from_bytes(&receive(from)?);
-        for source in &mut orders.config.sources {
-            for secret in source.secrets_mut() {
-                let bytes = receive(from)?;
-                if !bytes.is_empty() {
-                    *secret = Password::known(Secret::new(bytes));
-                }
+        for secret in orders.config.secrets_mut() {
+            let bytes = receive(from)?;
+            if !bytes.is_empty() {
+                *secret = Password::known(Secret::new(bytes));
             }
         }
         Ok(orders)
@@ -125,7 +123,7 @@ mod tests {
 
     fn orders() -> Orders {
         let typed = Typed {
-            repos: vec!["/srv/a".into(), OsStr::from_bytes(b"/srv/\xff").into()],
+            repos: vec!["/srv/a".into(), OsStr::from_bytes(b"/srv/\xff").into(), "/srv/group/*".into()],
             options: vec!["owner=root,idmap=u:1:2,refresh=5s,log=/l".into()],
             ..Typed::default()
         };
@@ -133,6 +131,7 @@ mod tests {
         for (i, source) in config.sources.iter_mut().enumerate() {
             source.password = Password::known(Secret::new(Zeroizing::new(format!("pw \0{i}").into_bytes())));
         }
+        config.groups[0].password = Password::known(Secret::new(Zeroizing::new(b"group".to_vec())));
         config.sources[1].credentials.rest.password =
             Password::known(Secret::new(Zeroizing::new(b"rest".to_vec())));
         Orders {
@@ -153,6 +152,7 @@ mod tests {
         for (i, source) in received.config.sources.iter().enumerate() {
             assert_eq!(source.password.known_bytes(), Some(format!("pw \0{i}").as_bytes()));
         }
+        assert_eq!(received.config.groups[0].password.known_bytes(), Some(&b"group"[..]));
         let rest = |n: usize| received.config.sources[n].credentials.rest.password.known_bytes();
         assert_eq!((rest(0), rest(1)), (None, Some(&b"rest"[..])));
     }

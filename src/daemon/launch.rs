@@ -21,12 +21,33 @@ use super::handover::{Answer, Orders};
 use super::ours;
 use super::programs::Inherited;
 use super::{mountpoint, process, recognise};
-use crate::config::{Config, Location};
+use crate::config::{Config, Group, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
 
-/// Of the environment, only these reach the serving process.
-const KEPT: &[&str] = &["PATH", "TZ", "TZDIR", "RUST_BACKTRACE"];
+/// Of the environment, only these reach the serving process. Of Amazon's, those that say where credentials are to be had;
+/// credentials themselves are handed over.
+const KEPT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "TZ",
+    "TZDIR",
+    "RUST_BACKTRACE",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
 
 /// How long a serving process may take to clean up after itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -36,8 +57,11 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<Vec<String>> {
     process::keep_secrets()?;
     let mountpoint = mountpoint::absolute(mountpoint)?;
-    let places = config.sources.iter().flat_map(|source| [Some(&source.location), source.hot.as_ref()]);
-    mountpoint::prepare(&mountpoint, places.flatten().filter_map(Location::as_path))?;
+    let sources =
+        config.sources.iter().flat_map(|source| [Some(source.location.clone()), source.hot.clone()]);
+    let places: Vec<Location> =
+        sources.flatten().chain(config.groups.iter().flat_map(Group::locations)).collect();
+    mountpoint::prepare(&mountpoint, places.iter().filter_map(Location::as_path))?;
     let mut notes = read_passwords(&mut config)?;
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
@@ -57,25 +81,19 @@ pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<
 /// Reads every password, so that prompts and files are those of whoever typed the command. Of several sources those
 /// whose password cannot be had are left out, with a note each; one alone is the error.
 fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
-    if let [only] = config.sources.as_slice()
+    if let ([only], []) = (config.sources.as_slice(), config.groups.as_slice())
         && let Some(path) = only.location.as_path()
     {
         // Nobody should type a password for what is not there.
         recognise::restic_at(path).context(|| only.title.clone())?;
     }
-    let mut notes = Vec::new();
     let mut failures = Vec::new();
-    for mut source in std::mem::take(&mut config.sources) {
-        match source.read_secrets() {
-            Ok(()) => config.sources.push(source),
-            Err(error) => {
-                notes.push(format!("left out: {error}"));
-                failures.push(error);
-            }
-        }
-    }
+    let mut keep = |read: Result<()>| read.map_err(|error| failures.push(error)).is_ok();
+    config.sources.retain_mut(|source| keep(source.read_secrets()));
+    config.groups.retain_mut(|group| keep(group.read_secrets()));
+    let notes = failures.iter().map(|error| format!("left out: {error}")).collect();
     match failures.into_iter().next() {
-        Some(error) if config.sources.is_empty() => Err(error),
+        Some(error) if config.sources.is_empty() && config.groups.is_empty() => Err(error),
         _ => Ok(notes),
     }
 }

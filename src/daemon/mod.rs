@@ -4,6 +4,7 @@
 //! process of its own; [`unmount`] ends it.
 
 mod cache;
+mod discovery;
 mod handover;
 mod holders;
 mod keep;
@@ -16,6 +17,7 @@ mod ours;
 mod process;
 mod programs;
 mod recognise;
+mod s3;
 mod serve;
 mod signals;
 mod stores;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
+use super::discovery::Discovery;
 use super::keep::Common;
 use super::late::Late;
-use super::{process, recognise, stores, translate};
+use super::{process, recognise, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
-use crate::namespace::Namespace;
+use crate::namespace::{Members, Namespace};
 use crate::source::restic;
 use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
@@ -31,18 +32,27 @@ pub struct Tree {
     pub common: Common,
 }
 
-/// Opens all sources at once and builds the tree. With one source its failure is the error; of several the failing
-/// ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
+/// How long the members of a group may keep a mount waiting; after that they are listed when somebody looks.
+const LISTING: Duration = Duration::from_secs(1);
+
+/// Opens all sources and lists all groups at once, and builds the tree. With one source its failure is the error; of
+/// several the failing ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let (common, no_cache) = Common::new(config);
+    let groups: Vec<_> =
+        config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();
+    let listing = runtime.spawn(join_all(groups.clone().into_iter().map(list)));
     let opened = open_all(config, runtime, &common);
-    if opened.iter().all(Result::is_err) {
-        return Err(all_failed(opened.into_iter().filter_map(Result::err).collect()));
+    let listed =
+        runtime.block_on(listing).map_err(|e| Error::caused_by(Kind::Internal, "listing ended", e))?;
+    if opened.iter().all(Result::is_err) && listed.iter().all(Result::is_err) {
+        let of_groups = listed.into_iter().filter_map(Result::err);
+        return Err(all_failed(opened.into_iter().filter_map(Result::err).chain(of_groups).collect()));
     }
     let mut left_out: Vec<String> = no_cache.into_iter().collect();
     left_out.extend(opened.iter().flatten().flat_map(|source| source.health().left_out));
     let mut members = Vec::new();
-    let mut failed = Vec::new();
+    let mut failed: Vec<Error> = listed.into_iter().filter_map(Result::err).collect();
     for (source, opened) in config.sources.iter().zip(opened) {
         let opened = opened.unwrap_or_else(|error| {
             failed.push(error.clone());
@@ -52,8 +62,19 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     }
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
-    let namespace = Namespace::new(members, translate::names(config))?;
+    let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
+    let namespace = Namespace::new(members, groups, translate::names(config))?;
     Ok(Tree { namespace, immutable: true, failed, left_out, common })
+}
+
+/// Lists a group for the first time; one that takes long goes on by itself.
+async fn list(group: Arc<Discovery>) -> Result<()> {
+    let listing = tokio::spawn(async move { group.list().await.map(drop) });
+    match tokio::time::timeout(LISTING, listing).await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(e)) => Err(Error::caused_by(Kind::Internal, "listing ended", e)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The first failure, with a word about the others.
@@ -88,7 +109,7 @@ pub(super) async fn open_spec(spec: Result<restic::Spec>, common: &Common) -> Re
 const PATIENCE: Duration = Duration::from_secs(57);
 
 /// The store that holds what lies at `location`, with what a network needs around it.
-fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
+pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     let bare = bare_store(location, credentials)?;
     Ok(match location.server() {
         Some(server) => distant::guarded(bare, Endpoint::of(&server), PATIENCE),
@@ -103,7 +124,7 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
         Location::Rest(place) => stores::rest(place, credentials),
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
-        Location::S3(_) => Err(Error::new(Kind::Unsupported, "this version does not read S3")),
+        Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
     }
 }
 

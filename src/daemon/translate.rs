@@ -10,7 +10,6 @@ use crate::tree::{Source, Usage};
 /// A source that was opened, with what the configuration says about how to show it.
 pub fn member(source: Arc<dyn Source>, config: &config::Source) -> Member {
     let config::Filter { hosts, tags, paths } = config.filter.clone();
-    let access = |a: config::Access| namespace::Access { uid: a.uid, gid: a.gid, perm: a.perm };
     Member {
         source,
         set: config.set.clone(),
@@ -19,6 +18,12 @@ pub fn member(source: Arc<dyn Source>, config: &config::Source) -> Member {
         access: config.access.map(access),
         zone: config.zone.clone(),
     }
+}
+
+/// Who may enter.
+pub fn access(config: config::Access) -> namespace::Access {
+    let config::Access { uid, gid, perm } = config;
+    namespace::Access { uid, gid, perm }
 }
 
 /// How snapshots are named and kept fresh.
@@ -39,8 +44,9 @@ pub fn names(config: &Config) -> namespace::Options {
 
 /// How the mount is made.
 pub fn mount_spec(config: &Config) -> fuse::MountSpec {
-    let source = match config.sources.as_slice() {
-        [only] => only.title.clone(),
+    let source = match (config.sources.as_slice(), config.groups.as_slice()) {
+        ([only], []) => only.title.clone(),
+        ([], [only]) => only.title.clone(),
         _ => "backupfs".to_owned(),
     };
     fuse::MountSpec { source, allow_other: config.mount.allow_other, noexec: config.mount.noexec }

@@ -19,9 +19,10 @@ use rustix::fs::OFlags;
 
 use crate::error::{Error, Kind, Result};
 
-/// Requests are looked at in portions; one that came within [`FAST`] is worth staying awake for.
+/// Requests are looked at in portions; one that came within [`FAST`] is worth staying awake for. A copy to a disk asks
+/// three times for each file and writes for 200 µs between.
 const PORTION: u64 = 16;
-const FAST: Duration = Duration::from_millis(1);
+const FAST: Duration = Duration::from_millis(4);
 
 /// So long nobody may ask before everything sleeps again.
 const SILENCE: Duration = Duration::from_millis(1);
@@ -83,12 +84,12 @@ impl Pace {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the portion that ends `now` came fast, and the answers at once.
+    /// Whether the portion that ends `now` came fast, and most answers at once.
     fn portion_is_fast(&self, now: Duration) -> bool {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let before = self.portion.swap(now, Ordering::Relaxed);
         let waited = self.waits.swap(0, Ordering::Relaxed);
-        waited == 0 && Duration::from_nanos(now.saturating_sub(before)) < FAST
+        waited < PORTION / 2 && Duration::from_nanos(now.saturating_sub(before)) < FAST
     }
 }
 
@@ -242,15 +243,16 @@ mod tests {
     }
 
     #[test]
-    fn a_portion_is_fast_when_it_came_within_a_moment_and_nobody_waited() {
+    fn a_portion_is_fast_when_it_came_within_a_moment_and_few_waited() {
         let pace = Pace::new();
         let at = Duration::from_micros;
         assert!(!pace.portion_is_fast(at(5_000)));
         assert!(pace.portion_is_fast(at(5_900)));
-        assert!(!pace.portion_is_fast(at(7_000)));
+        assert!(!pace.portion_is_fast(at(10_000)));
+        (0..PORTION / 2).for_each(|_| pace.waits());
+        assert!(!pace.portion_is_fast(at(10_100)), "most waited");
         pace.waits();
-        assert!(!pace.portion_is_fast(at(7_100)));
-        assert!(pace.portion_is_fast(at(7_200)));
+        assert!(pace.portion_is_fast(at(10_200)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::build::FIRST;
 use super::calendar::{LATEST, Word, day_name};
 use super::diff::{AT, CURRENT};
 use super::generated::Generated;
+use super::group_dirs;
 use super::labels::Labels;
 use super::name::key;
 use super::state::{Date, Set, State};
@@ -24,11 +25,11 @@ const AT_AT: Cookie = 2;
 const AT_LATEST: Cookie = 1;
 
 /// A directory that follows new snapshots.
-fn following(ns: &Namespace, changed: Time) -> Meta {
+pub(super) fn following(ns: &Namespace, changed: Time) -> Meta {
     Meta::directory(changed, Validity::For(ns.options.refresh))
 }
 
-fn directory(meta: Meta, dir: impl Dir + 'static) -> Node {
+pub(super) fn directory(meta: Meta, dir: impl Dir + 'static) -> Node {
     Node { meta, content: Content::Dir(Arc::new(dir)), xattrs: None }
 }
 
@@ -78,7 +79,7 @@ fn latest(ns: &Namespace, set: &Set, date: &Date) -> Node {
         perm: 0o777,
         size: u64::try_from(target.len()).unwrap_or(u64::MAX),
         // Another target is another link: the kernel may keep the target of this one.
-        identity: Identity::Key(key(&[LATEST.as_bytes(), &set.name, &target])),
+        identity: ns.own(Identity::Key(key(&[LATEST.as_bytes(), &set.name, &target]))),
         ..following(ns, date.instant)
     };
     Node { meta, content: Content::Symlink(target), xattrs: None }
@@ -96,6 +97,9 @@ impl Dir for Root {
             AT => return Step::ok(Some(at(ns, &state))),
             GENERATED => return Step::ok(Some(directory(following(ns, ns.started), Generated(ns.clone())))),
             _ => {}
+        }
+        if let Some(group) = ns.groups.iter().find(|group| group.name().as_bytes() == name) {
+            return Step::ok(Some(group_dirs::group(ns, group)));
         }
         let Some(found) = state.set(name) else { return Step::ok(None) };
         let ns = ns.clone();
@@ -138,9 +142,18 @@ impl Listing for RootListing {
                 return;
             }
         }
+        for group in self.ns.groups.iter().filter(|group| group.at >= from) {
+            let (name, meta) = (group.name().as_bytes(), group_dirs::group_meta(&self.ns, group));
+            if sink.entry(&entry(group.at, name, FileType::Dir, Identity::Path, Some(meta))).is_break() {
+                return;
+            }
+        }
     }
 
     fn node(&self, at: Cookie) -> Option<Node> {
+        if let Some(group) = self.ns.groups.iter().find(|group| group.at == at) {
+            return Some(group_dirs::group(&self.ns, group));
+        }
         match at {
             AT_CURRENT => Some(current(&self.ns, &self.state)),
             AT_AT => Some(self::at(&self.ns, &self.state)),
@@ -152,7 +165,13 @@ impl Listing for RootListing {
     }
 }
 
-fn entry(at: Cookie, name: &[u8], kind: FileType, identity: Identity, meta: Option<Meta>) -> Entry<'_> {
+pub(super) fn entry(
+    at: Cookie,
+    name: &[u8],
+    kind: FileType,
+    identity: Identity,
+    meta: Option<Meta>,
+) -> Entry<'_> {
     Entry { at, next: at + 1, name, kind, identity, meta }
 }
 
@@ -171,7 +190,7 @@ impl Dir for SetDir {
             return Step::ok(found.newest().map(|date| latest(&self.ns, found, date)));
         }
         let Some(date) = state.date(found, name) else { return Step::ok(None) };
-        let identity = View::Set.identity(found, date, name);
+        let identity = self.ns.own(View::Set.identity(found, date, name));
         if !self.ns.options.shared {
             return self
                 .ns
@@ -220,7 +239,7 @@ impl Listing for SetListing {
         }
         for date in set.dates_from(from) {
             let name = date.listed.as_bytes();
-            let identity = View::Set.identity(set, date, name);
+            let identity = self.ns.own(View::Set.identity(set, date, name));
             if sink.entry(&entry(date.cookie, name, FileType::Dir, identity, None)).is_break() {
                 return;
             }
@@ -245,7 +264,7 @@ impl Dir for AsOf {
         let state = self.ns.state.load_full();
         let Some(set) = state.set(name) else { return Step::ok(None) };
         let Some(date) = self.view.choose(&self.ns, &state, set) else { return Step::ok(None) };
-        let identity = self.view.identity(set, date, name);
+        let identity = self.ns.own(self.view.identity(set, date, name));
         let validity = self.view.validity(self.ns.options.refresh);
         self.ns.show(&state, set, date, (identity, validity), None).map(|node| Ok(Some(node)))
     }
@@ -267,7 +286,7 @@ impl Listing for AsOfListing {
     fn visit(&self, from: Cookie, sink: &mut dyn Sink) {
         for set in self.state.sets_from(from) {
             let Some(date) = self.view.choose(&self.ns, &self.state, set) else { continue };
-            let identity = self.view.identity(set, date, &set.name);
+            let identity = self.ns.own(self.view.identity(set, date, &set.name));
             if sink.entry(&entry(set.cookie, &set.name, FileType::Dir, identity, None)).is_break() {
                 return;
             }

@@ -57,7 +57,12 @@ impl Generated {
             perm: 0o444,
             size,
             blocks: size.div_ceil(512),
-            identity: Identity::Key(key(&[b"generated", name, &self.0.started.secs.to_be_bytes(), &serial])),
+            identity: self.0.own(Identity::Key(key(&[
+                b"generated",
+                name,
+                &self.0.started.secs.to_be_bytes(),
+                &serial,
+            ]))),
             ..Meta::directory(self.0.clock.now(), Validity::For(Duration::ZERO))
         };
         Some(Node { meta, content: Content::File(Arc::new(Rendered(bytes))), xattrs: None })

@@ -19,6 +19,10 @@ mod dirs;
 mod fake;
 mod filter;
 mod generated;
+mod group;
+mod group_dirs;
+#[cfg(test)]
+mod group_tests;
 mod guard;
 mod labels;
 mod name;
@@ -33,21 +37,22 @@ mod testbed;
 mod view;
 
 pub use clock::{Clock, SystemClock};
-pub use options::{Access, Filter, Member, Options, Rename, TimeStyle};
+pub use options::{Access, Filter, Member, Members, Options, Rename, TimeStyle};
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::tz::TimeZone;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Ancestor, ChangeSink, Node, Opened, Snapshot, Step, Time};
+use crate::tree::{Ancestor, Change, ChangeSink, Cookie, Identity, Node, Opened, Snapshot, Step, Time};
 use build::{Book, Contribution};
 use calendar::Calendar;
 use date::{Candidate, open_first};
+use group::Group;
 use place::{Placement, Placer};
 use setname::Renames;
 use state::{Date, Set, State, at};
@@ -59,9 +64,14 @@ const TRIES: usize = 8;
 pub struct Namespace {
     members: Vec<Member>,
     placers: Vec<Placer>,
-    renames: Renames,
+    renames: Arc<Renames>,
     calendar: Calendar,
+    local: TimeZone,
     options: Options,
+    /// Members of their own, many of them.
+    groups: Vec<Arc<Group>>,
+    /// Where this tree is shown, when it is a member's.
+    above: Option<Above>,
     clock: Arc<dyn Clock>,
     started: Time,
     state: ArcSwap<State>,
@@ -77,6 +87,27 @@ pub struct Namespace {
     /// Counts generated files.
     serial: AtomicU64,
 }
+
+/// Where in another tree a tree is shown.
+struct Above {
+    tree: Weak<Namespace>,
+    /// The names that lead here.
+    path: Vec<Vec<u8>>,
+}
+
+/// What a tree is made of.
+struct Parts {
+    members: Vec<Member>,
+    groups: Vec<Arc<dyn Members>>,
+    above: Option<Above>,
+    options: Options,
+    renames: Arc<Renames>,
+    clock: Arc<dyn Clock>,
+    local: TimeZone,
+}
+
+/// Positions of groups in the root: behind those of sets.
+const GROUPS: Cookie = 1 << 40;
 
 /// What building the next state needs.
 struct Desk {
@@ -117,21 +148,50 @@ pub struct SnapshotRow {
 }
 
 impl Namespace {
-    /// Builds the tree from what the members' sources have listed so far. Errors: `Usage` for a template, zone, time
-    /// format or rename rule that is wrong or yields a reserved name.
-    pub fn new(members: Vec<Member>, options: Options) -> Result<Arc<Namespace>> {
-        Namespace::with(members, options, Arc::new(SystemClock::new()), TimeZone::system())
+    /// Builds the tree from what the members' sources have listed so far, with the groups beside. Errors: `Usage` for a
+    /// template, zone, time format or rename rule that is wrong or yields a reserved name.
+    pub fn new(
+        members: Vec<Member>,
+        groups: Vec<Arc<dyn Members>>,
+        options: Options,
+    ) -> Result<Arc<Namespace>> {
+        Namespace::with(members, groups, options, Arc::new(SystemClock::new()), TimeZone::system())
     }
 
     /// Like [`Namespace::new`] with another clock, in another local time zone.
     pub fn with(
         members: Vec<Member>,
+        groups: Vec<Arc<dyn Members>>,
         options: Options,
         clock: Arc<dyn Clock>,
         local: TimeZone,
     ) -> Result<Arc<Namespace>> {
-        let calendar = Calendar::new(options.time, &options.time_format, local)?;
-        let renames = Renames::new(&options.rename)?;
+        let renames = Arc::new(Renames::new(&options.rename)?);
+        Namespace::build(Parts { members, groups, above: None, options, renames, clock, local })
+    }
+
+    /// The tree of a member of a group: shown as `group/member` in this one, under the same rules.
+    fn below(self: &Arc<Self>, group: &str, member: &str, members: Vec<Member>) -> Result<Arc<Namespace>> {
+        let path = vec![group.as_bytes().to_vec(), member.as_bytes().to_vec()];
+        let tree = Namespace::build(Parts {
+            members,
+            groups: Vec::new(),
+            above: Some(Above { tree: Arc::downgrade(self), path }),
+            options: self.options.clone(),
+            renames: self.renames.clone(),
+            clock: self.clock.clone(),
+            local: self.local.clone(),
+        })?;
+        // From now on it is asked for news whenever somebody looks and what is shown is old.
+        if let Some(runtime) = self.runtime.get() {
+            let _ = tree.runtime.set(runtime.clone());
+        }
+        Ok(tree)
+    }
+
+    fn build(parts: Parts) -> Result<Arc<Namespace>> {
+        let Parts { members, groups, above, options, renames, clock, local } = parts;
+        let calendar = Calendar::new(options.time, &options.time_format, local.clone())?;
         let placers = members.iter().map(Placer::new).collect::<Result<Vec<_>>>()?;
         let started = clock.now();
         let mut contributions = Vec::with_capacity(members.len());
@@ -146,7 +206,12 @@ impl Namespace {
         }
         let mut book = Book::default();
         let state = book.build(&contributions, None, started);
-        Ok(Arc::new(Namespace {
+        Ok(Arc::new_cyclic(|own: &Weak<Namespace>| Namespace {
+            groups: (GROUPS..)
+                .zip(groups)
+                .map(|(at, group)| Group::new(group, at, own.clone(), started))
+                .collect(),
+            above,
             watch: members.iter().map(|_| Watch::default()).collect(),
             asked: AtomicU64::new(u64::try_from(clock.elapsed().as_millis()).unwrap_or(0)),
             state: ArcSwap::from_pointee(state),
@@ -159,10 +224,38 @@ impl Namespace {
             placers,
             renames,
             calendar,
+            local,
             options,
             clock,
             started,
         }))
+    }
+
+    /// Tells that a directory of this tree changed.
+    fn tell(&self, change: Change) {
+        let Some(Above { tree, path }) = &self.above else {
+            if let Some(sink) = self.sink.load_full() {
+                sink(change);
+            }
+            return;
+        };
+        if let Some(above) = tree.upgrade() {
+            let dir = path.iter().cloned().chain(change.dir).collect();
+            above.tell(Change { dir, names: change.names });
+        }
+    }
+
+    /// The identity of a node of this tree, which in another member's tree would be another node.
+    fn own(&self, identity: Identity) -> Identity {
+        match (identity, &self.above) {
+            (Identity::Key(key), Some(Above { path, .. })) => {
+                let mut parts: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+                let key = key.to_be_bytes();
+                parts.push(&key);
+                Identity::Key(name::key(&parts))
+            }
+            (identity, _) => identity,
+        }
     }
 
     /// The root directory.

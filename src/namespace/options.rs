@@ -3,7 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+use crate::error::{Error, Result};
 use crate::tree::Source;
+
+/// Many members under one name, of which only names are known until somebody looks: a group.
+pub trait Members: Send + Sync {
+    /// The name of its directory: no `@+`, none of the root's own.
+    fn name(&self) -> &str;
+
+    /// The names of the last complete listing, sorted; `None` before the first. Never lists.
+    fn names(&self) -> Option<Arc<[Arc<str>]>>;
+
+    /// Lists again, opening nothing. Each name is one that a directory can have. On failure the last listing stays.
+    fn list(&self) -> BoxFuture<'_, Result<Arc<[Arc<str>]>>>;
+
+    /// Why the last listing failed; `None` when it did not.
+    fn failure(&self) -> Option<Error>;
+
+    /// Opens a member: where it was found in several places, each of them. Errors name it.
+    fn open<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Vec<Member>>>;
+
+    /// Whether anything was said of who may enter members' directories.
+    fn has_access(&self) -> bool;
+
+    /// Owner and mode of the directory of `member`, by what was said. `None` when there is no such user. May take its
+    /// time.
+    fn access(&self, member: &str) -> Option<Access>;
+}
 
 /// One source with what the configuration says about how to show it.
 #[derive(Clone)]

@@ -71,6 +71,14 @@ impl Namespace {
         for turn in (0..self.members.len()).filter_map(|member| Turn::take(self, member)) {
             turns.spawn(turn.ask());
         }
+        for group in &self.groups {
+            let group = group.clone();
+            turns.spawn(async move {
+                group.refresh().await;
+                // It has told already.
+                false
+            });
+        }
         let mut due: Option<Instant> = None;
         loop {
             let done = match due {
@@ -141,8 +149,8 @@ impl Namespace {
 
     /// Dates that other sources hold too are to be read from those.
     fn tell_of_outage(&self, member: usize) {
-        if let Some((sink, member)) = self.sink.load_full().zip(u32::try_from(member).ok()) {
-            diff::read_elsewhere(&self.state.load(), member).into_iter().for_each(|change| sink(change));
+        if let Ok(member) = u32::try_from(member) {
+            diff::read_elsewhere(&self.state.load(), member).into_iter().for_each(|change| self.tell(change));
         }
     }
 
@@ -180,9 +188,7 @@ impl Namespace {
         let new = Arc::new(desk.book.build(&desk.contributions, Some(&old), self.clock.now()));
         self.state.store(new.clone());
         // Told while the desk is locked: in the order in which the trees came.
-        if let Some(sink) = self.sink.load_full() {
-            diff::changes(&old, &new).into_iter().for_each(|change| sink(change));
-        }
+        diff::changes(&old, &new).into_iter().for_each(|change| self.tell(change));
     }
 }
 
@@ -376,7 +382,7 @@ mod tests {
     #[test]
     fn a_rename_rule_that_is_wrong_from_the_beginning_is_an_error() {
         let source = FakeSource::with("r", vec![taken("aa", "i")]);
-        let error = Namespace::new(vec![member(&source)], to_at("^i@.*")).err().unwrap();
+        let error = Namespace::new(vec![member(&source)], Vec::new(), to_at("^i@.*")).err().unwrap();
         assert_eq!(error.kind(), Kind::Usage);
         assert!(error.to_string().contains("rename \"^i@.*\" to \"at\""), "{error}");
     }

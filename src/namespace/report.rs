@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::clock::time_of;
+use super::group::Group;
 use super::state::at;
 use super::{Namespace, SnapshotRow, calendar};
 use crate::observe::links::{self, Link};
@@ -75,10 +76,22 @@ impl Namespace {
             "sets": state.sets.len(),
             "dates": state.sets.iter().map(|set| set.dates.len()).sum::<usize>(),
             "sources": sources,
+            "groups": self.groups.iter().map(|group| group_status(group)).collect::<Vec<_>>(),
             "servers": servers(),
             "counters": counters(),
         })
     }
+}
+
+fn group_status(group: &Group) -> Value {
+    let (members, open, error) = group.state();
+    json!({
+        "name": group.name(),
+        "up": error.is_none() && members.is_some(),
+        "error": error.map(|error| error.to_string()),
+        "members": members,
+        "open": open,
+    })
 }
 
 /// The servers that sources are read from.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::fake::FakeSource;
-use super::{Clock, Filter, Member, Namespace, Options};
+use super::{Clock, Filter, Member, Members, Namespace, Options};
 use crate::error::Result;
 use crate::tree::{Change, Content, Cookie, Dir, Entry, Identity, Meta, Node, Step, Time};
 
@@ -65,9 +65,19 @@ impl Bed {
 
     /// Any mount.
     pub fn with(members: Vec<Member>, options: Options, zone: &str) -> Bed {
+        Bed::with_groups(members, Vec::new(), options, zone)
+    }
+
+    /// Any mount with groups.
+    pub fn with_groups(
+        members: Vec<Member>,
+        groups: Vec<Arc<dyn Members>>,
+        options: Options,
+        zone: &str,
+    ) -> Bed {
         let clock = Arc::new(FakeClock(Mutex::new(Duration::ZERO)));
         let zone = if zone == "UTC" { TimeZone::UTC } else { super::calendar::zone(zone).unwrap() };
-        let ns = Namespace::with(members, options, clock.clone(), zone).unwrap();
+        let ns = Namespace::with(members, groups, options, clock.clone(), zone).unwrap();
         let changes: Arc<Mutex<Vec<Change>>> = Arc::default();
         let told = changes.clone();
         ns.on_change(Box::new(move |change| told.lock().unwrap().push(change)));

@@ -118,16 +118,11 @@ impl Words {
         (!lines.is_empty()).then(|| lines.join("; "))
     }
 
-    /// The error of a line to `to` that broke: what the program said, or `otherwise`.
-    pub(super) async fn explain(
-        &self,
-        to: &str,
-        otherwise: &str,
-        classify: fn(&str) -> (Kind, Again),
-    ) -> Error {
+    /// The error of a line that broke: what the program said, or `otherwise`.
+    pub(super) async fn explain(&self, otherwise: &str, classify: fn(&str) -> (Kind, Again)) -> Error {
         let said = self.last().await;
         let (kind, again) = said.as_deref().map_or((Kind::Unavailable, Again::Soon), classify);
-        Error::new(kind, format!("{to}: {}", said.as_deref().unwrap_or(otherwise))).worth(again)
+        Error::new(kind, said.as_deref().unwrap_or(otherwise)).worth(again)
     }
 }
 

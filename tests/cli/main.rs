@@ -12,6 +12,7 @@ mod completions;
 mod demo;
 mod failures;
 mod foreground;
+mod groups;
 mod ls;
 #[path = "../harness/machine.rs"]
 mod machine;

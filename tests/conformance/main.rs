@@ -11,6 +11,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod s3;
 mod served;
 mod source;
 mod store;

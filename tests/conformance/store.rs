@@ -28,7 +28,10 @@ macro_rules! checks {
             #[tokio::test]
             async fn $check() {
                 if has($program) {
-                    super::$check(&$subject).await;
+                    let subject = $subject;
+                    if subject.is_there() {
+                        super::$check(&subject).await;
+                    }
                 }
             }
         )*
@@ -86,6 +89,8 @@ suite! {
     local: InDirectory::empty(),
     faulty_without_rules: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
+    s3: InBucket::empty(""),
+    s3_below_a_prefix: InBucket::empty("some where/below"),
     cached: InCache::empty(),
     rest_server: over_rest() => "rclone",
     rest_server_with_a_password: over_rest_with_a_password() => "rclone",
@@ -118,6 +123,8 @@ free_keys! {
     any_keys_in_a_directory: InDirectory::empty(),
     any_keys_in_a_cache: InCache::empty(),
     any_keys_wrapped: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
+    any_keys_in_s3: InBucket::empty(""),
+    any_keys_in_s3_below_a_prefix: InBucket::empty("some where/below"),
     any_keys_over_sftp: over_sftp_server() => "sshd",
 }
 

@@ -1,16 +1,26 @@
 //! What the suites of `store.rs` are run on.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use backupfs::cache::{Cached, Disk, Drawer, Folder};
+use backupfs::store::s3::{S3, Service};
 use backupfs::store::{Local, Memory, ObjectStore};
+
+use crate::harness::s3::S3Server;
+use crate::s3::options;
 
 /// A store with a way to change what lies in it.
 pub trait Subject {
     fn put(&self, key: &str, bytes: &[u8]);
     fn remove(&self, key: &str);
     fn store(&self) -> Arc<dyn ObjectStore>;
+
+    /// Whether this machine has what it takes; who says no has said why.
+    fn is_there(&self) -> bool {
+        true
+    }
 }
 
 pub struct InMemory(pub Arc<Memory>);
@@ -73,6 +83,49 @@ impl Subject for Wrapped {
 
     fn store(&self) -> Arc<dyn ObjectStore> {
         self.1(self.0.store())
+    }
+}
+
+/// A bucket of a real server, of which the store shows what lies below a prefix.
+pub struct InBucket {
+    server: Option<Arc<S3Server>>,
+    bucket: String,
+    prefix: &'static str,
+}
+
+impl InBucket {
+    pub fn empty(prefix: &'static str) -> Self {
+        let server = S3Server::shared();
+        let bucket = server.as_ref().map(|server| server.fresh_bucket()).unwrap_or_default();
+        InBucket { server, bucket, prefix }
+    }
+
+    fn server(&self) -> &S3Server {
+        self.server.as_deref().unwrap()
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.server().root().join(&self.bucket).join(self.prefix).join(key)
+    }
+}
+
+impl Subject for InBucket {
+    fn put(&self, key: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.path(key).parent().unwrap()).unwrap();
+        fs::write(self.path(key), bytes).unwrap();
+    }
+
+    fn remove(&self, key: &str) {
+        fs::remove_file(self.path(key)).unwrap();
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        let service = Arc::new(Service::new(options(&self.server().endpoint())).unwrap());
+        Arc::new(S3::new(service, "s3", &self.bucket, self.prefix))
+    }
+
+    fn is_there(&self) -> bool {
+        self.server.is_some()
     }
 }
 

@@ -7,6 +7,8 @@ pub mod counting;
 pub mod fake_source;
 pub mod faulty;
 pub mod rclone;
+pub mod s3;
+pub mod scripted;
 pub mod sshd;
 pub mod verbatim;
 pub mod walk;

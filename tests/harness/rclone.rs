@@ -17,11 +17,21 @@ pub struct Rclone {
 impl Rclone {
     /// Serves `directory`, with more arguments.
     pub fn serve(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start(&["rclone"], directory, arguments)
+    }
+
+    /// The same as a user who may write nowhere; root starts it.
+    pub fn serve_as_nobody(directory: &Path, arguments: &[&str]) -> Self {
+        let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "rclone"];
+        Self::start(&nobody, directory, arguments)
+    }
+
+    fn start(program: &[&str], directory: &Path, arguments: &[&str]) -> Self {
         let directory = directory.to_str().unwrap();
         // Tests change what lies there.
         let fixed = ["serve", "restic", "--addr", "127.0.0.1:0", "--cache-objects=false", directory];
         let nowhere = [("RCLONE_CONFIG", "/dev/null")];
-        let mut server = Server::start("rclone", &[&fixed, arguments].concat(), &nowhere);
+        let mut server = Server::start(program[0], &[&program[1..], &fixed, arguments].concat(), &nowhere);
         let address = server.wait_for_word(|line| {
             let (_, address) = line.split_once("://127.0.0.1:")?;
             Some(format!("127.0.0.1:{}", address.split('/').next()?))

@@ -15,6 +15,7 @@ mod harness;
 mod machine;
 mod mounted;
 mod offline;
+mod privilege;
 mod rclone;
 mod rest;
 mod sftp;

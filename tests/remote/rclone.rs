@@ -7,7 +7,7 @@ use backupfs::error::{Again, Kind};
 use backupfs::store::rest::Rest;
 use backupfs::store::{ObjectStore, rclone};
 
-use crate::harness::child::descendants;
+use crate::harness::child::{descendants, has};
 use crate::machine::signal;
 use crate::seen;
 
@@ -26,6 +26,9 @@ fn started(remote: &str) -> Vec<u32> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_ends_is_started_again_and_one_is_enough() {
+    if !has("rclone") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config"), "content").unwrap();
     let remote = format!(":local:{}", dir.path().display());
@@ -48,6 +51,9 @@ async fn one_that_ends_is_started_again_and_one_is_enough() {
 
 #[tokio::test]
 async fn its_own_words_tell_what_is_wrong() {
+    if !has("rclone") {
+        return;
+    }
     let error = store("nosuchremote:path", None).stat("config").await.unwrap_err();
     assert_eq!((error.kind(), error.again()), (Kind::Invalid, Again::Never));
     assert!(error.to_string().contains("didn't find section in config file"), "{error}");

@@ -184,5 +184,5 @@ async fn what_does_not_answer_in_http_or_at_all_is_unavailable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = self::store(&free.to_string()).stat("config").await.unwrap_err();
     assert_eq!((error.kind(), error.again()), (Kind::Unavailable, Again::Soon));
-    assert!(error.to_string().starts_with("rest:test: cannot be reached: "), "{error}");
+    assert!(error.to_string().starts_with("cannot be reached: "), "{error}");
 }

@@ -7,6 +7,7 @@ use backupfs::store::ObjectStore;
 use backupfs::store::program::Program;
 use backupfs::store::sftp::{Host, Sftp, ssh};
 
+use crate::harness::child::has;
 use crate::harness::sshd::Sshd;
 use crate::machine::wait_for;
 use crate::seen;
@@ -26,6 +27,9 @@ fn repository() -> tempfile::TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_broke_is_made_again() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, mut sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, dir.path());
     let many = futures_util::future::join_all((0..50).map(|_| store.get("config", 99))).await;
@@ -47,6 +51,9 @@ async fn a_connection_that_broke_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_ends_with_its_store() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, dir.path());
     store.stat("config").await.unwrap();
@@ -57,6 +64,9 @@ async fn the_connection_ends_with_its_store() {
 
 #[tokio::test]
 async fn strangers_are_not_talked_to() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     std::fs::write(sshd.file("known_hosts"), "").unwrap();
     let error = over_ssh(&sshd, dir.path()).stat("config").await.unwrap_err();
@@ -66,6 +76,9 @@ async fn strangers_are_not_talked_to() {
 
 #[tokio::test]
 async fn a_key_that_does_not_fit_is_refused() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     std::fs::copy(sshd.file("host"), sshd.file("user")).unwrap();
     let error = over_ssh(&sshd, dir.path()).stat("config").await.unwrap_err();
@@ -75,12 +88,18 @@ async fn a_key_that_does_not_fit_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_only_reads_and_shows_one_directory_is_enough() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp -R"));
     assert_eq!(over_ssh(&sshd, dir.path()).get("config", 99).await.unwrap(), "content");
 }
 
 #[tokio::test]
 async fn a_directory_that_is_not_there_is_no_empty_repository() {
+    if !has("sshd") {
+        return;
+    }
     let (dir, sshd) = (repository(), Sshd::start("internal-sftp"));
     let store = over_ssh(&sshd, &dir.path().join("absent"));
     assert_eq!(seen(store.list("").await).0, Kind::Unavailable);
@@ -98,6 +117,9 @@ fn beside(root: &Path) -> Sftp {
 
 #[tokio::test]
 async fn links_are_followed_once_and_only_files_are_objects() {
+    if !has("sshd") {
+        return;
+    }
     use std::os::unix::fs::symlink;
     let (dir, elsewhere) = (repository(), tempfile::tempdir().unwrap());
     let other = elsewhere.path();
@@ -118,6 +140,9 @@ async fn links_are_followed_once_and_only_files_are_objects() {
 
 #[tokio::test]
 async fn a_large_directory_is_listed_whole() {
+    if !has("sshd") {
+        return;
+    }
     let dir = repository();
     std::fs::create_dir(dir.path().join("index")).unwrap();
     for n in 0..3000 {
@@ -128,6 +153,9 @@ async fn a_large_directory_is_listed_whole() {
 
 #[tokio::test]
 async fn long_ranges_arrive_whole_and_in_order() {
+    if !has("sshd") {
+        return;
+    }
     let dir = repository();
     let content: Vec<u8> = (0..20_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::create_dir_all(dir.path().join("data/aa")).unwrap();

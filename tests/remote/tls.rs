@@ -87,7 +87,7 @@ fn serve(dir: &Path, papers: &Papers, more: &[&str]) -> Rclone {
 
 #[tokio::test]
 async fn a_certificate_that_nobody_signed_is_refused_and_one_of_our_authority_is_not() {
-    if !has("openssl") {
+    if !has("openssl") || !has("rclone") {
         return;
     }
     let (dir, papers) = (repository(), Papers::new());
@@ -106,7 +106,7 @@ async fn a_certificate_that_nobody_signed_is_refused_and_one_of_our_authority_is
 
 #[tokio::test]
 async fn a_server_that_wants_a_certificate_gets_ours() {
-    if !has("openssl") {
+    if !has("openssl") || !has("rclone") {
         return;
     }
     let (dir, papers) = (repository(), Papers::new());

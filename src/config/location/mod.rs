@@ -4,6 +4,7 @@
 //! type that never prints. Messages repeat only what is no login.
 
 mod authority;
+mod pattern;
 mod rest;
 mod s3;
 mod sftp;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use authority::Endpoint;
+pub use pattern::{Glob, Pattern};
 pub use rest::{Rest, Server};
 pub use s3::S3;
 pub use sftp::Sftp;

@@ -20,7 +20,7 @@ use super::format::crypto::MasterKey;
 use super::format::index::{self, IndexedBlob};
 use super::format::unpacked::{self, Json};
 use super::format::{blob, snapshot};
-use super::layout::{FileKind, Layout, Listed};
+use super::layout::{FileKind, Layout, Listed, Lists};
 use super::snapshots::{Held, SnapshotList};
 use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
@@ -79,7 +79,7 @@ struct Turn {
 }
 
 impl Catalogue {
-    /// Lists and loads everything but what `index` has.
+    /// Loads everything that was `listed` but what `index` has.
     pub(super) async fn load(
         name: String,
         layout: Layout,
@@ -87,6 +87,7 @@ impl Catalogue {
         key: MasterKey,
         shared: Arc<Shared>,
         index: Arc<Tender>,
+        listed: Lists,
     ) -> Result<Arc<Self>> {
         let catalogue = Catalogue {
             name,
@@ -104,7 +105,8 @@ impl Catalogue {
             distrusted: Mutex::default(),
         };
         let catalogue = Arc::new(catalogue);
-        catalogue.list_again(&mut *catalogue.turn.lock().await).await?;
+        let loaded = catalogue.load_listed(&mut *catalogue.turn.lock().await, listed).await;
+        catalogue.note(loaded)?;
         catalogue.unreported.store(false, Ordering::Release);
         Ok(catalogue)
     }
@@ -134,7 +136,16 @@ impl Catalogue {
 
     /// One complete listing; true when it changed the index.
     async fn list_again(&self, turn: &mut Turn) -> Result<bool> {
-        let done = self.list_and_load(turn).await;
+        let listed = self.layout.lists().await.context(|| self.name.clone());
+        let done = match listed {
+            Ok(listed) => self.load_listed(turn, listed).await,
+            Err(error) => Err(error),
+        };
+        self.note(done)
+    }
+
+    /// Notes for who asks how it went; answers whether the index changed.
+    fn note(&self, done: Result<(bool, Option<Error>)>) -> Result<bool> {
         let mut state = self.lock_state();
         let (changed, error) = match done {
             Ok((changed, incomplete)) => (Ok(changed), incomplete.or_else(|| self.outage())),
@@ -156,10 +167,8 @@ impl Catalogue {
     }
 
     /// Whether the index changed, and why some of the new files could not be had now.
-    async fn list_and_load(&self, turn: &mut Turn) -> Result<(bool, Option<Error>)> {
-        // A writer writes the index before the snapshot that needs it, so a reader lists them the other way round.
-        let snapshots = self.list(FileKind::Snapshot).await?;
-        let indexes = self.list(FileKind::Index).await?;
+    async fn load_listed(&self, turn: &mut Turn, listed: Lists) -> Result<(bool, Option<Error>)> {
+        let Lists { snapshots, indexes } = listed;
         let (old_index, old_snapshots) = (self.index.index(), self.snapshots.load_full());
         let index_ids: HashSet<Id> = indexes.iter().map(|file| file.id).collect();
         let mut held = old_snapshots.still(&snapshots.iter().map(|file| file.id).collect());
@@ -191,10 +200,6 @@ impl Catalogue {
         held.extend(new_snapshots.good.into_iter().map(|new| (new.0, Arc::new(new.1))));
         self.swap_snapshots(&old_snapshots, held);
         Ok((changed, incomplete))
-    }
-
-    async fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
-        self.layout.list(kind).await.context(|| self.name.clone())
     }
 
     /// Fetches and reads files, many at a time.

@@ -57,6 +57,12 @@ pub(super) struct Listed {
     pub size: u64,
 }
 
+/// What a repository lists.
+pub(super) struct Lists {
+    pub snapshots: Vec<Listed>,
+    pub indexes: Vec<Listed>,
+}
+
 /// The stores of a repository and how files are named in them.
 pub(super) struct Layout {
     store: Arc<dyn ObjectStore>,
@@ -92,11 +98,18 @@ impl Layout {
     }
 
     /// Every file of a kind.
-    pub(super) async fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
+    async fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
         let folder = self.folder(kind);
         let objects = in_time(folder, self.store.list(folder)).await?;
         let listed = |key: &str, size| Some(Listed { id: key.strip_prefix(folder)?.parse().ok()?, size });
         Ok(objects.iter().filter_map(|object| listed(&object.key, object.size)).collect())
+    }
+
+    /// Its snapshots, then its index files: a writer writes the index before the snapshot that needs it, so a reader lists
+    /// them the other way round.
+    pub(super) async fn lists(&self) -> Result<Lists> {
+        let snapshots = self.list(FileKind::Snapshot).await?;
+        Ok(Lists { snapshots, indexes: self.list(FileKind::Index).await? })
     }
 
     /// The stores that may have a listed file, the one to ask first coming first.

@@ -1,9 +1,11 @@
-//! Opens a repository: its configuration, the key, then the lists.
+//! Opens a repository in few round trips: its configuration with the list of keys, the keys with the other lists, which
+//! come while a key is derived from the password, then what is listed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::join;
 
 use super::Spec;
 use super::catalogue::Catalogue;
@@ -26,20 +28,29 @@ pub async fn open(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
 
 async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
     let Spec { name, store, hot, drawer, password, key_hint } = spec;
-    let stored = layout::config(&*store).await?;
-    let hot_stored = match &hot {
-        Some(hot) => Some(layout::config(&**hot).await.context(|| "repo-hot")?),
-        None => None,
+    let hot_config = async {
+        match &hot {
+            Some(hot) => layout::config(&**hot).await.context(|| "repo-hot").map(Some),
+            None => Ok(None),
+        }
     };
-    let (layout, keys) = Layout::detect(Arc::clone(&store), hot.clone()).await?;
-    let keys = read_keys(&layout, &keys).await?;
-    let unlock = move || keys::unlock(&keys, &password, key_hint.as_deref());
-    let unlocked = shared.pool.run(unlock).await??;
+    let (stored, hot_stored, detected) =
+        join!(layout::config(&*store), hot_config, Layout::detect(Arc::clone(&store), hot.clone()));
+    // That there is no repository is told before what else this leads to.
+    let (stored, hot_stored, (layout, keys)) = (stored?, hot_stored?, detected?);
+    let unlocked = async {
+        let keys = read_keys(&layout, &keys).await?;
+        let unlock = move || keys::unlock(&keys, &password, key_hint.as_deref());
+        shared.pool.run(unlock).await?
+    };
+    let (unlocked, listed) = join!(unlocked, layout.lists());
+    let (unlocked, listed) = (unlocked?, listed?);
     tracing::debug!("{name}: opened with key {}", unlocked.id);
     let cold = sound_config(&*store, &unlocked.key, &stored).await.context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
     let index = stored_index(name.clone(), cold.id.clone(), Arc::clone(&shared)).await?;
-    let catalogue = Catalogue::load(name, layout, drawer, unlocked.key, Arc::clone(&shared), index).await?;
+    let catalogue =
+        Catalogue::load(name, layout, drawer, unlocked.key, Arc::clone(&shared), index, listed).await?;
     Ok(Repository::source(cold.id, catalogue, shared))
 }
 

@@ -38,7 +38,6 @@ pub(super) struct Client {
     connector: Connector,
     base: String,
     login: Option<HeaderValue>,
-    name: String,
 }
 
 /// The beginning of an answer; its body is still to come.
@@ -65,7 +64,7 @@ impl Client {
                 .http2_initial_connection_window_size(WINDOW);
         }
         let login = login.as_ref().map(|(user, password)| basic(user, password)).transpose()?;
-        Ok(Client { pool: builder.build(connector.clone()), connector, base, login, name })
+        Ok(Client { pool: builder.build(connector.clone()), connector, base, login })
     }
 
     /// The answer to a request for `path`, whatever its status, once it begins; `key` is how the path is called in
@@ -109,13 +108,13 @@ impl Client {
             return known.clone();
         }
         let root = root_cause(error);
-        if let Some(said) = self.connector.explain(&self.name, &root).await {
+        if let Some(said) = self.connector.explain(&root).await {
             return said;
         }
         let (doing, kind, again) = match () {
             () if is_distrust(error) => {
                 let remedy =
-                    "its certificate is not trusted; name its authority with ca-file or RESTIC_CACERT";
+                    "the server's certificate is not trusted; ca-file or RESTIC_CACERT names its authority";
                 (remedy, Kind::Denied, Again::Never)
             }
             () if is_distrusted(error) => {
@@ -124,10 +123,12 @@ impl Client {
                 (remedy, Kind::Denied, Again::Never)
             }
             () if error.is_connect() => ("cannot be reached", Kind::Unavailable, Again::Soon),
-            () if is_gibberish(error) => ("does not speak HTTP there", Kind::Unavailable, Again::Never),
+            () if is_gibberish(error) => {
+                ("what answers does not speak HTTP", Kind::Unavailable, Again::Never)
+            }
             () => ("the connection broke off", Kind::Unavailable, Again::Soon),
         };
-        Error::new(kind, format!("{}: {doing}: {root}", self.name)).worth(again)
+        Error::new(kind, format!("{doing}: {root}")).worth(again)
     }
 }
 

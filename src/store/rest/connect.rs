@@ -103,11 +103,11 @@ impl Connector {
         matches!(self.0.dial, Dial::Program { .. })
     }
 
-    /// Why a connection to `name` broke, if the program behind it can say.
-    pub(super) async fn explain(&self, name: &str, otherwise: &str) -> Option<Error> {
+    /// Why the connection broke, if the program behind it can say.
+    pub(super) async fn explain(&self, otherwise: &str) -> Option<Error> {
         let Dial::Program { classify, words, .. } = &self.0.dial else { return None };
         let words = words.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Some(words?.explain(name, otherwise, *classify).await)
+        Some(words?.explain(otherwise, *classify).await)
     }
 }
 

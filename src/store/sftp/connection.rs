@@ -44,7 +44,6 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
     words: Words,
-    to: String,
     /// How long a read may be.
     pub(super) read: u32,
     /// Reader and writer, which end with the connection.
@@ -81,12 +80,12 @@ pub(super) struct Handle {
 }
 
 impl Connection {
-    /// Starts `program` and greets the server behind it, which is called `to`. Errors: what the program said.
-    pub(super) async fn open(program: &Program, to: &str) -> Result<Self> {
+    /// Starts `program` and greets the server behind it. Errors: what the program said.
+    pub(super) async fn open(program: &Program) -> Result<Self> {
         let (line, words) = program.start()?;
         match timeout(LOGIN, greet(line)).await {
             Ok(Ok((came, from, into, has_limits))) => {
-                let mut connection = Self::run(came, from, into, words, to);
+                let mut connection = Self::run(came, from, into, words);
                 if has_limits && let Reply::Extended(limits) = connection.call(Request::Limits).await? {
                     let longest =
                         packet::longest_read(limits).and_then(|longest| u32::try_from(longest).ok());
@@ -94,15 +93,15 @@ impl Connection {
                 }
                 Ok(connection)
             }
-            Ok(Err(otherwise)) => Err(words.explain(to, &otherwise, said::classify).await),
+            Ok(Err(otherwise)) => Err(words.explain(&otherwise, said::classify).await),
             Err(_) => {
-                let says = format!("{to}: no connection within {} s", LOGIN.as_secs());
+                let says = format!("no connection within {} s", LOGIN.as_secs());
                 Err(Error::new(Kind::TimedOut, says).worth(Again::Soon))
             }
         }
     }
 
-    fn run(came: BytesMut, from: ReadHalf<Line>, into: WriteHalf<Line>, words: Words, to: &str) -> Self {
+    fn run(came: BytesMut, from: ReadHalf<Line>, into: WriteHalf<Line>, words: Words) -> Self {
         let (outbox, requests) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { outbox, waiting: Mutex::default(), broken: AtomicBool::new(false) });
         let mut tasks = JoinSet::new();
@@ -118,7 +117,7 @@ impl Connection {
             }
         });
         let slots = Arc::new(Semaphore::new(SLOTS));
-        Connection { shared, slots, words, to: to.to_owned(), read: READ, _tasks: tasks }
+        Connection { shared, slots, words, read: READ, _tasks: tasks }
     }
 
     /// Whether another has to take its place.
@@ -140,8 +139,8 @@ impl Connection {
     async fn why_broken(&self) -> Error {
         let fault = self.shared.waiting().fault;
         match fault {
-            Some(fault) => Error::new(Kind::Unavailable, format!("{}: {fault}", self.to)).worth(Again::Soon),
-            None => self.words.explain(&self.to, "the connection broke off", said::classify).await,
+            Some(fault) => Error::new(Kind::Unavailable, fault).worth(Again::Soon),
+            None => self.words.explain("the connection broke off", said::classify).await,
         }
     }
 

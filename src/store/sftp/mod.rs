@@ -90,7 +90,7 @@ impl Sftp {
         }
         // The old one's program ends before another begins.
         link.connection = None;
-        match Connection::open(&self.program, &self.name).await {
+        match Connection::open(&self.program).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 link.connection = Some(Arc::clone(&connection));

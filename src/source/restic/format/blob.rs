@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 
 use super::crypto::{MasterKey, OVERHEAD};
 use super::frame;
@@ -26,18 +26,29 @@ thread_local! {
 /// Errors: `Corrupt` when it is not authentic, does not decompress to exactly `plain_length` bytes or is not the blob
 /// called `id`; `Unsupported` when it is longer than [`MAX_PLAIN`]; `System` without memory for it.
 pub fn decode(key: &MasterKey, stored: &[u8], plain_length: u32, id: &Id) -> Result<Vec<u8>> {
+    let mut hash = Context::new(&SHA256);
     let plain = match usize::try_from(plain_length) {
-        Ok(0) if stored.len() <= MAX_PLAIN + OVERHEAD => key.open(stored)?,
-        Ok(length @ 1..=MAX_PLAIN) => COMPRESSED.with_borrow_mut(|compressed| {
-            let plain = key.open_into(stored, compressed).and_then(|()| frame::exactly(compressed, length));
-            if compressed.capacity() > KEPT {
-                *compressed = Vec::new();
-            }
+        Ok(0) if stored.len() <= MAX_PLAIN + OVERHEAD => {
+            let mut plain = Vec::new();
+            key.open_into(stored, &mut plain, |piece| hash.update(piece))?;
             plain
-        })?,
+        }
+        Ok(length @ 1..=MAX_PLAIN) => {
+            let plain = COMPRESSED.with_borrow_mut(|compressed| {
+                let plain = key
+                    .open_into(stored, compressed, |_| {})
+                    .and_then(|()| frame::exactly(compressed, length));
+                if compressed.capacity() > KEPT {
+                    *compressed = Vec::new();
+                }
+                plain
+            })?;
+            hash.update(&plain);
+            plain
+        }
         _ => return Err(Error::new(Kind::Unsupported, "a blob of more than 512 MiB")),
     };
-    if digest(&SHA256, &plain).as_ref() != id.0 {
+    if hash.finish().as_ref() != id.0 {
         return Err(Error::new(Kind::Corrupt, "the content does not match the id"));
     }
     Ok(plain)

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -31,9 +32,10 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A store in memory that counts what is asked of it and can be down.
+/// A store in memory that counts what is asked of it, can be down and can be far away.
 struct Watched {
     inner: Memory,
+    distance: Mutex<Duration>,
     asked: Mutex<Vec<String>>,
     is_down: AtomicBool,
 }
@@ -48,7 +50,8 @@ impl Watched {
     }
 
     fn empty() -> Arc<Self> {
-        Arc::new(Watched { inner: Memory::new(), asked: Mutex::default(), is_down: AtomicBool::new(false) })
+        let (inner, distance) = (Memory::new(), Mutex::default());
+        Arc::new(Watched { inner, distance, asked: Mutex::default(), is_down: AtomicBool::new(false) })
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
@@ -68,8 +71,12 @@ impl Watched {
         self.inner.insert(key, bytes).unwrap();
     }
 
-    fn ask(&self, key: &str) -> Result<()> {
+    async fn ask(&self, key: &str) -> Result<()> {
         self.asked.lock().unwrap().push(key.to_owned());
+        let distance = *self.distance.lock().unwrap();
+        if !distance.is_zero() {
+            tokio::time::sleep(distance).await;
+        }
         match self.is_down.load(Ordering::SeqCst) {
             true => Err(Error::new(Kind::Unavailable, "the store is down")),
             false => Ok(()),
@@ -88,28 +95,28 @@ impl ObjectStore for Watched {
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         Box::pin(async move {
-            self.ask(prefix)?;
+            self.ask(prefix).await?;
             self.inner.list(prefix).await
         })
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
         Box::pin(async move {
-            self.ask(key)?;
+            self.ask(key).await?;
             self.inner.stat(key).await
         })
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
         Box::pin(async move {
-            self.ask(key)?;
+            self.ask(key).await?;
             self.inner.get(key, limit).await
         })
     }
 
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
         Box::pin(async move {
-            self.ask(key)?;
+            self.ask(key).await?;
             self.inner.get_range(key, offset, length).await
         })
     }

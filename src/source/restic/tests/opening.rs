@@ -19,6 +19,27 @@ async fn a_wrong_password_is_told_as_such() {
     assert!(error.to_string().starts_with("restic-v2: "), "{error}");
 }
 
+/// How often what `work` asks of a store has to wait for what it asked before.
+async fn rounds<T>(store: &Watched, work: impl Future<Output = T>) -> (u64, T) {
+    const ROUND: Duration = Duration::from_secs(1);
+    *store.distance.lock().unwrap() = ROUND;
+    let begun = tokio::time::Instant::now();
+    let done = work.await;
+    (begun.elapsed().as_secs() / ROUND.as_secs(), done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_takes_four_rounds_however_many_files_there_are() {
+    for name in ["restic-v1", "restic-v2"] {
+        let store = Watched::of(&fixture(name).join("repo"));
+        // config and the list of keys; keys and snapshots; index; the files of both lists.
+        let (rounds, source) = rounds(&store, open(spec(name, &store), shared())).await;
+        assert_eq!(rounds, 4, "{name}");
+        assert!(store.take_asked("").len() > 10, "{name}");
+        assert!(source.unwrap().snapshots().len() > 1, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_repository_is_told_with_a_remedy() {
     let store = Watched::of(&fixture("restic-v2").join("repo"));

@@ -1,0 +1,184 @@
+//! Listings: page after page, in the second version of the request or, where a server does not know it, the first.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
+
+use super::failure::Failure;
+use super::text::decoded;
+use super::{Failed, Outcome, S3, garbled};
+use crate::error::Result;
+use crate::store::key::{check_key, check_prefix};
+use crate::store::{Level, ObjectInfo};
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// The prefix in the bucket.
+    below: &'a str,
+    /// A slash, for one level only.
+    delimiter: Option<&'a str>,
+}
+
+/// One page.
+struct Page {
+    objects: Vec<Object>,
+    deeper: Vec<CommonPrefix>,
+    /// Keys are spelled as in URLs.
+    encoded: bool,
+    /// There is more.
+    truncated: bool,
+    /// Where the next page begins.
+    next: Option<Next>,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Next {
+    /// What the second version calls it.
+    Token(String),
+    /// Behind this key: the first version.
+    Marker(String),
+}
+
+/// Every object below `prefix` of the store.
+pub(super) async fn below(store: &S3, prefix: &str) -> Result<Vec<ObjectInfo>> {
+    let below = format!("{}{prefix}", store.prefix);
+    let mut found = Vec::new();
+    pages(store, Wanted { below: &below, delimiter: None }, |page| {
+        found.extend(page.objects.iter().filter_map(|object| info(store, &below, object, page.encoded)));
+    })
+    .await?;
+    Ok(found)
+}
+
+/// What lies directly below `prefix` of the store; of all buckets, those.
+pub(super) async fn level(store: &S3, prefix: &str) -> Result<Level> {
+    if store.bucket.is_empty() {
+        return buckets(store, prefix).await;
+    }
+    let below = format!("{}{prefix}", store.prefix);
+    let mut level = Level::default();
+    let mut deeper = BTreeSet::new();
+    pages(store, Wanted { below: &below, delimiter: Some("/") }, |page| {
+        level
+            .objects
+            .extend(page.objects.iter().filter_map(|object| info(store, &below, object, page.encoded)));
+        let prefixes = page.deeper.iter().filter_map(CommonPrefix::prefix);
+        deeper.extend(prefixes.filter_map(|spelled| key(store, &below, spelled, page.encoded)));
+    })
+    .await?;
+    level.below = deeper.into_iter().filter(|prefix| check_prefix(prefix).is_ok()).collect();
+    Ok(level)
+}
+
+async fn buckets(store: &S3, prefix: &str) -> Result<Level> {
+    let mut level = Level::default();
+    let mut token = None;
+    while prefix.is_empty() {
+        let send = |client: Client| client.list_buckets().set_continuation_token(token.clone()).send();
+        let asked = store.asked("the list of buckets (s3:ListAllMyBuckets)");
+        let (answer, _) = store.request(send).await.map_err(|failed| failed.about(asked))?;
+        let names = answer.buckets().iter().filter_map(|bucket| bucket.name());
+        level.below.extend(names.map(|name| format!("{name}/")));
+        let next = answer.continuation_token().map(str::to_owned);
+        if next.is_none() || next == token {
+            break;
+        }
+        token = next;
+    }
+    Ok(level)
+}
+
+/// The key in the store; none of what is not `below`.
+fn key(store: &S3, below: &str, spelled: &str, encoded: bool) -> Option<String> {
+    let key = if encoded { decoded(spelled)? } else { spelled.to_owned() };
+    key.strip_prefix(store.prefix.as_str()).filter(|_| key.starts_with(below)).map(str::to_owned)
+}
+
+/// What a page says of an object; none of what is no key here: a directory's own entry, or a name with empty parts.
+fn info(store: &S3, below: &str, object: &Object, encoded: bool) -> Option<ObjectInfo> {
+    let key = key(store, below, object.key()?, encoded)?;
+    check_key(&key).ok()?;
+    Some(ObjectInfo { key, size: u64::try_from(object.size()?).ok()? })
+}
+
+/// Shows every page of a listing to `take`.
+async fn pages(store: &S3, wanted: Wanted<'_>, mut take: impl FnMut(&Page)) -> Result<()> {
+    let mut next = None;
+    loop {
+        let page = page(store, wanted, next.clone()).await?;
+        take(&page);
+        if !page.truncated {
+            return Ok(());
+        }
+        if page.next.is_none() || page.next == next {
+            return Err(garbled(wanted.below, "the listing does not say how it goes on"));
+        }
+        next = page.next;
+    }
+}
+
+async fn page(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Result<Page> {
+    let what = if wanted.below.is_empty() { "the bucket" } else { wanted.below };
+    let failed = |failed: Failed| failed.about(store.asked(what));
+    if store.service.lists_v1() || matches!(next, Some(Next::Marker(_))) {
+        return page_v1(store, wanted, next).await.map_err(failed);
+    }
+    match page_v2(store, wanted, &next).await {
+        Err(Failed::Failure(Failure::Refused(refused))) if next.is_none() && refused.is_unknown_request() => {
+            store.service.list_v1_from_now_on();
+            page_v1(store, wanted, None).await.map_err(failed)
+        }
+        page => page.map_err(failed),
+    }
+}
+
+async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome<Page> {
+    let token = match next {
+        Some(Next::Token(token)) => Some(token),
+        _ => None,
+    };
+    let send = |client: Client| {
+        let request = client.list_objects_v2().bucket(&store.bucket).prefix(wanted.below);
+        let request = request.set_delimiter(wanted.delimiter.map(str::to_owned));
+        request.encoding_type(EncodingType::Url).set_continuation_token(token.cloned()).send()
+    };
+    let (answer, _) = store.request(send).await?;
+    let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    let truncated = answer.is_truncated() == Some(true);
+    let token = answer.next_continuation_token().map(|token| Next::Token(token.to_owned()));
+    let objects = answer.contents.unwrap_or_default();
+    let deeper = answer.common_prefixes.unwrap_or_default();
+    // A server that knows the first version only may take no notice of the number.
+    let next = token.or_else(|| marker(&objects, &deeper, encoded));
+    Ok(Page { objects, deeper, encoded, truncated, next })
+}
+
+async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<Page> {
+    let behind = match next {
+        Some(Next::Marker(key)) => Some(key),
+        _ => None,
+    };
+    let send = |client: Client| {
+        let request = client.list_objects().bucket(&store.bucket).prefix(wanted.below);
+        let request = request.set_delimiter(wanted.delimiter.map(str::to_owned));
+        request.encoding_type(EncodingType::Url).set_marker(behind.clone()).send()
+    };
+    let (answer, _) = store.request(send).await?;
+    let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    let truncated = answer.is_truncated() == Some(true);
+    let objects = answer.contents.unwrap_or_default();
+    let deeper = answer.common_prefixes.unwrap_or_default();
+    let next = marker(&objects, &deeper, encoded);
+    Ok(Page { objects, deeper, encoded, truncated, next })
+}
+
+/// Behind the last key or prefix of a page.
+fn marker(objects: &[Object], deeper: &[CommonPrefix], encoded: bool) -> Option<Next> {
+    let text = |spelled: &str| if encoded { decoded(spelled) } else { Some(spelled.to_owned()) };
+    let object = objects.last().and_then(Object::key).and_then(text);
+    let prefix = deeper.last().and_then(CommonPrefix::prefix).and_then(text);
+    object.max(prefix).map(Next::Marker)
+}

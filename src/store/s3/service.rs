@@ -1,0 +1,193 @@
+//! An S3 service as somebody: one HTTP client with its connections, one set of credentials, one SDK client a region.
+//! All stores that are made of it share them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    AppName, BehaviorVersion, Builder, IdentityCache, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
+};
+
+use super::identity::{self, Identity};
+use super::{amazon, connector};
+use crate::error::{Error, Kind, Result};
+use crate::store::transfer::{CONNECT, FIRST_BYTE};
+
+/// Where requests of unknown region go first; the answer tells the right one.
+const FIRST_REGION: &str = "us-east-1";
+
+/// Credentials are renewed so long before they expire.
+const RENEW: Duration = Duration::from_secs(120);
+
+/// How long the sources of credentials (an SSO portal, a program, the machine's metadata) may take.
+const LOAD: Duration = Duration::from_secs(20);
+
+/// Credentials that a server calls expired are not looked for anew more often.
+const RELOAD: Duration = Duration::from_secs(30);
+
+/// How an S3 service is reached, and as whom.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `https://host[:port]`, or `http` where that is meant; `None` for Amazon's.
+    pub endpoint: Option<String>,
+    /// The region of the buckets; found out when absent.
+    pub region: Option<String>,
+    /// Where the bucket stands in requests.
+    pub addressing: Addressing,
+    /// Who asks.
+    pub identity: Identity,
+    /// A role to assume with that identity: its ARN.
+    pub role: Option<String>,
+    /// Certificates of authorities (PEM) to be trusted besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// Where the bucket stands in requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the host's name where the service wants it, else in the path.
+    #[default]
+    Auto,
+    /// In the path: `https://host/bucket/key`.
+    Path,
+    /// In the host's name: `https://bucket.host/key`.
+    Virtual,
+}
+
+/// A service, for stores to be made of.
+pub struct Service {
+    options: Options,
+    /// Where requests go, for messages.
+    endpoint: String,
+    http: SharedHttpClient,
+    /// The server lists in the first version only.
+    v1: AtomicBool,
+    /// What follows from the credentials; made at the first request, and again when they have expired.
+    session: ArcSwapOption<Session>,
+    making: tokio::sync::Mutex<()>,
+}
+
+/// One set of credentials, and the clients that use it.
+struct Session {
+    config: Builder,
+    region: String,
+    made: Instant,
+    clients: Mutex<BTreeMap<String, Client>>,
+}
+
+impl Service {
+    /// A service that nobody was asked for yet. Errors: certificates that cannot be read.
+    pub fn new(mut options: Options) -> Result<Self> {
+        if let Some(amazon) = options.endpoint.as_deref().and_then(amazon::of) {
+            options.endpoint = None;
+            options.region = options.region.or(amazon.region);
+        }
+        let http = connector::client(options.ca.as_deref())?;
+        let endpoint = options.endpoint.clone().unwrap_or_else(|| "https://s3.amazonaws.com".to_owned());
+        Ok(Service {
+            options,
+            endpoint,
+            http,
+            v1: AtomicBool::new(false),
+            session: ArcSwapOption::empty(),
+            making: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Where requests go, for messages.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether requests are signed.
+    pub(super) fn signs(&self) -> bool {
+        !matches!(self.options.identity, Identity::Anonymous)
+    }
+
+    pub(super) fn lists_v1(&self) -> bool {
+        self.v1.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn list_v1_from_now_on(&self) {
+        self.v1.store(true, Ordering::Relaxed);
+    }
+
+    /// The client for a region, or for the one that the configuration names. Errors: `Denied`, when a profile cannot be
+    /// read or has no credentials.
+    pub(super) async fn client(&self, region: Option<&str>) -> Result<Client> {
+        let session = self.session().await?;
+        let region = region.unwrap_or(&session.region);
+        // The map is never left half changed.
+        let mut clients = session.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(region) {
+            return Ok(client.clone());
+        }
+        let config = session.config.clone().region(Region::new(region.to_owned())).build();
+        Ok(clients.entry(region.to_owned()).or_insert(Client::from_conf(config)).clone())
+    }
+
+    /// Looks for credentials anew, because a server called ours expired. False when that was done a moment ago, or when
+    /// they were given and there is nowhere to look.
+    pub(super) fn renew(&self) -> bool {
+        let renewable = matches!(self.options.identity, Identity::Usual { .. });
+        let fresh = self.session.load().as_ref().is_some_and(|session| session.made.elapsed() < RELOAD);
+        let renew = renewable && !fresh;
+        if renew {
+            self.session.store(None);
+        }
+        renew
+    }
+
+    async fn session(&self) -> Result<Arc<Session>> {
+        if let Some(session) = self.session.load_full() {
+            return Ok(session);
+        }
+        let _making = self.making.lock().await;
+        if let Some(session) = self.session.load_full() {
+            return Ok(session);
+        }
+        let session = Arc::new(self.begin().await?);
+        self.session.store(Some(session.clone()));
+        Ok(session)
+    }
+
+    async fn begin(&self) -> Result<Session> {
+        let Options { endpoint, addressing, identity, role, .. } = &self.options;
+        let region = match &self.options.region {
+            Some(region) => Some(region.clone()),
+            None => identity::region(identity).await,
+        };
+        let region = region.unwrap_or_else(|| FIRST_REGION.to_owned());
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(FIRST_BYTE).build();
+        let cache = IdentityCache::lazy().buffer_time(RENEW).load_timeout(LOAD).build();
+        let mut config = Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .app_name(AppName::new("backupfs").map_err(|e| Error::caused_by(Kind::Internal, "S3", e))?)
+            .http_client(self.http.clone())
+            .timeout_config(timeouts)
+            .identity_cache(cache)
+            // Whoever wraps a store retries, and watches how bodies come.
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            // Not every server knows them, ranges have none, and what is read is checked by its reader.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .force_path_style(match addressing {
+                Addressing::Path => true,
+                Addressing::Virtual => false,
+                Addressing::Auto => endpoint.as_deref().is_some_and(|url| !amazon::wants_virtual(url)),
+            });
+        config.set_endpoint_url(endpoint.clone());
+        let role = role.as_deref();
+        config.set_credentials_provider(identity::provider(identity, role, &region, &self.http).await?);
+        Ok(Session { config, region, made: Instant::now(), clients: Mutex::default() })
+    }
+}

@@ -186,7 +186,7 @@ fn several_mounts_share_a_cache_and_one_may_be_emptied_under_them() {
     bed.mount("");
     assert!(bed.everything() == all);
     bed.umount();
-    let name = format!("{}", bed.server.address);
+    let name = bed.server.address.clone();
     let shown: serde_json::Value = serde_json::from_str(&bed.cache(&["--json"])).unwrap();
     let store = shown["stores"][0]["store"].as_str().unwrap();
     assert!(store.contains(&name), "{store}");

@@ -52,7 +52,8 @@ fn over_rest_with_a_password_that_nobody_sees() {
     }
     let server = Rclone::serve(&fixture().repository(), &["--user", "me", "--pass", "hunter2"]);
     let (manifest, shown) = copied(|mount| {
-        mount.arg("-r").arg(format!("rest:http://me:hunter2@{}/", server.address));
+        mount.arg("-r").arg(format!("rest:http://{}/", server.address));
+        mount.env("RESTIC_REST_USERNAME", "me").env("RESTIC_REST_PASSWORD", "hunter2");
     });
     assert!(manifest == expected(), "what was copied differs");
     assert!(!String::from_utf8_lossy(&shown).contains("hunter2"));

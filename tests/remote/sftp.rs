@@ -1,6 +1,7 @@
 //! SFTP: servers that go, refuse, or lie.
 
 use std::path::Path;
+use std::time::Duration;
 
 use backupfs::error::{Again, Kind};
 use backupfs::store::ObjectStore;
@@ -184,11 +185,13 @@ def read(n):
     data = sys.stdin.buffer.read(n)
     if len(data) < n: sys.exit()
     return data
+opened, answered = 0, 0
 while True:
     packet = read(struct.unpack('>I', read(4))[0])
     kind, (id,) = packet[0], struct.unpack('>I', packet[1:5])
     if kind == 1:
-        if how == 'banner':
+        if how == 'mute': pass
+        elif how == 'banner':
             out.write(b'Welcome to this server!\n'); out.flush()
         elif how == 'version':
             out.write(struct.pack('>IBI', 5, 2, 2)); out.flush()
@@ -198,9 +201,17 @@ while True:
     elif how == 'huge': out.write(struct.pack('>I', 0x7fffffff) + b'x' * 100000); out.flush()
     elif how == 'garbage': send(99, id, b'x')
     elif how == 'end': sys.exit('going away')
-    elif kind == 3 or kind == 11: send(102, id, text(b'h'))
-    elif kind == 4: status(id, 0)
-    elif kind in (8, 17): send(105, id, attributes)
+    elif how == 'deaf' and answered: pass
+    elif kind == 3 or kind == 11:
+        opened += 1
+        send(102, id, text(b'h'))
+    elif kind == 4:
+        opened -= 1
+        status(id, 0)
+    elif kind == 17 and how == 'handles': send(105, id, struct.pack('>IQI', 5, opened, 0o100644))
+    elif kind in (8, 17):
+        answered += 1
+        send(105, id, attributes)
     elif kind == 12:
         if how == 'endless': send(104, id, struct.pack('>I', 10000) + (text(b'x') + text(b'') + attributes) * 10000)
         elif how == 'empty': send(104, id, struct.pack('>I', 0))
@@ -247,6 +258,37 @@ async fn what_no_server_says_ends_the_conversation() {
         assert_eq!(error.kind(), Kind::Unavailable, "{how}: {error}");
         assert!(error.to_string().contains(says), "{how}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_given_up() {
+    let store = liar("deaf");
+    store.stat("config").await.unwrap();
+    // From here on time passes as soon as there is nothing but to wait.
+    tokio::time::pause();
+    let error = store.stat("config").await.unwrap_err();
+    assert_eq!((error.kind(), error.again()), (Kind::Unavailable, Again::Soon));
+    assert!(error.to_string().contains("fell silent"), "{error}");
+    tokio::time::resume();
+    store.stat("config").await.unwrap();
+    tokio::time::pause();
+    assert_eq!(seen(liar("mute").stat("config").await), (Kind::TimedOut, Again::Soon));
+}
+
+#[tokio::test]
+async fn what_is_abandoned_is_closed() {
+    let store = liar("handles");
+    for n in 0..50u64 {
+        let call = store.get_range("config", 0, 5);
+        // Given up at different moments: before and after the server opened the file, and while it reads.
+        let _ = tokio::time::timeout(Duration::from_micros(n * 40), call).await;
+    }
+    let closed = async {
+        while store.stat("config").await.unwrap().size != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("files stay open");
 }
 
 #[tokio::test]

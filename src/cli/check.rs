@@ -9,14 +9,14 @@ use super::args::Repositories;
 use super::exit::Code;
 use super::print::{self, Column};
 use super::progress::{self, Bar};
-use crate::config::Config;
+use crate::config::{Config, Location};
 use crate::daemon;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::tree::{Content, Snapshot, Source};
 
-/// Opens every repository, reads the root of every snapshot, and says what is wrong
+/// Tries every source at once, reads the root of every snapshot, and says what is wrong
 ///
-/// File contents are not read.
+/// File contents are not read. Of a group the members are listed, and none is opened.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print a JSON array
@@ -30,18 +30,36 @@ pub struct Args {
 #[derive(Serialize)]
 struct Finding {
     source: String,
+    /// `local`, `s3`, …
+    kind: &'static str,
+    /// Where it is, without secrets.
+    url: String,
+    /// How long one small request takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ms: Option<f64>,
     /// The repository's identity, once it could be opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     snapshots: usize,
+    /// Of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<usize>,
     problems: Vec<String>,
+    /// What to do when it cannot be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'static str>,
 }
 
 impl Args {
     /// Prints a line for each repository and one for each problem.
     pub fn run(self) -> Result<Code> {
-        let config = self.repositories.config()?;
-        let findings = examine(&config, &daemon::runtime()?);
+        let mut config = self.repositories.config()?;
+        // Once for all that follows; what cannot be read is told of the source that needs it.
+        config.sources.iter_mut().for_each(|source| drop(source.read_secrets()));
+        config.groups.iter_mut().for_each(|group| drop(group.read_secrets()));
+        let runtime = daemon::runtime()?;
+        let mut findings = examine(&config, &runtime);
+        findings.extend(groups(&config, &runtime));
         let sound = findings.iter().all(|finding| finding.problems.is_empty());
         if self.json {
             print::json(&findings)?;
@@ -57,47 +75,96 @@ fn examine(config: &Config, runtime: &Runtime) -> Vec<Finding> {
     let all = opened.iter().flatten().map(|source| source.snapshots().len()).sum();
     let bar = progress::bar("reading roots");
     bar.at(0, all);
-    let examined = config.sources.iter().zip(opened);
-    examined.map(|(source, opened)| finding(&source.title, opened.as_deref(), runtime, &bar)).collect()
+    let far = daemon::round_trips(config, runtime.handle());
+    let examined = config.sources.iter().zip(opened).zip(far);
+    examined
+        .map(|((source, opened), far)| {
+            let mut found = Finding::of(&source.title, source.location.kind(), source.location.to_string());
+            found.round_trip_ms = far.ok().map(|far| far.as_secs_f64() * 1000.0);
+            match opened {
+                Ok(source) => found.look_into(&*source, runtime, &bar),
+                Err(error) => found.fail(&error),
+            }
+            found
+        })
+        .collect()
 }
 
-fn finding(
-    title: &str,
-    opened: std::result::Result<&dyn Source, &Error>,
-    runtime: &Runtime,
-    bar: &Bar,
-) -> Finding {
-    let source = match opened {
-        Ok(source) => source,
-        Err(error) => {
-            let problems = vec![error.to_string()];
-            return Finding { source: title.to_owned(), id: None, snapshots: 0, problems };
+/// A finding for each group.
+fn groups(config: &Config, runtime: &Runtime) -> Vec<Finding> {
+    let listed = config.groups.iter().zip(daemon::members(config, runtime.handle()));
+    listed
+        .map(|(group, members)| {
+            let place = group.locations().into_iter().next();
+            let kind = place.as_ref().map_or("list", Location::kind);
+            let mut found = Finding::of(&group.title, kind, place.map(|p| p.to_string()).unwrap_or_default());
+            match members {
+                Ok(members) => found.members = Some(members),
+                Err(error) => found.fail(&error),
+            }
+            found
+        })
+        .collect()
+}
+
+/// What to do about a source that cannot be opened.
+fn remedy(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Password => "check its password-file or password-command",
+        Kind::Denied => "check its keys or login, and that they may list and read",
+        Kind::NotFound | Kind::NotDirectory => "check its url",
+        Kind::Unavailable | Kind::TimedOut => "check that its server is up and can be reached from here",
+        Kind::Invalid | Kind::Unsupported => "check that its url names a restic repository",
+        Kind::Corrupt => "run `restic check` on it",
+        _ => return None,
+    })
+}
+
+impl Finding {
+    fn of(title: &str, kind: &'static str, url: String) -> Self {
+        Finding {
+            source: title.to_owned(),
+            kind,
+            url,
+            round_trip_ms: None,
+            id: None,
+            snapshots: 0,
+            members: None,
+            problems: Vec::new(),
+            remedy: None,
         }
-    };
-    // Before anything is read: what is met on the way is told in words of its own.
-    let left_out = source.health().omitted;
-    let mut snapshots = source.snapshots().to_vec();
-    snapshots.sort_by_key(|snapshot| snapshot.time.instant);
-    let mut problems = Vec::new();
-    let mut sound = HashSet::new();
-    for snapshot in &snapshots {
-        bar.one_more();
-        // Snapshots of the same tree and paths have the same roots.
-        if sound.contains(&(&snapshot.content, &snapshot.paths)) {
-            continue;
-        }
-        let damaged = damaged_roots(source, snapshot, runtime);
-        if damaged.is_empty() {
-            sound.insert((&snapshot.content, &snapshot.paths));
-        }
-        problems.extend(damaged);
     }
-    problems.extend(source.health().error.map(|error| error.to_string()));
-    if left_out > 0 {
-        problems.push(format!("{left_out} left out when it was opened, as the warnings say"));
+
+    fn fail(&mut self, error: &Error) {
+        self.problems.push(error.to_string());
+        self.remedy = remedy(error.kind());
     }
-    let id = Some(source.id().to_owned());
-    Finding { source: title.to_owned(), id, snapshots: snapshots.len(), problems }
+
+    fn look_into(&mut self, source: &dyn Source, runtime: &Runtime, bar: &Bar) {
+        // Before anything is read: what is met on the way is told in words of its own.
+        let left_out = source.health().omitted;
+        let mut snapshots = source.snapshots().to_vec();
+        snapshots.sort_by_key(|snapshot| snapshot.time.instant);
+        let mut sound = HashSet::new();
+        for snapshot in &snapshots {
+            bar.one_more();
+            // Snapshots of the same tree and paths have the same roots.
+            if sound.contains(&(&snapshot.content, &snapshot.paths)) {
+                continue;
+            }
+            let damaged = damaged_roots(source, snapshot, runtime);
+            if damaged.is_empty() {
+                sound.insert((&snapshot.content, &snapshot.paths));
+            }
+            self.problems.extend(damaged);
+        }
+        self.problems.extend(source.health().error.map(|error| error.to_string()));
+        if left_out > 0 {
+            self.problems.push(format!("{left_out} left out when it was opened, as the warnings say"));
+        }
+        self.id = Some(source.id().to_owned());
+        self.snapshots = snapshots.len();
+    }
 }
 
 /// Reads the root of every path of a snapshot and answers what went wrong.
@@ -115,7 +182,14 @@ fn damaged_roots(source: &dyn Source, snapshot: &Snapshot, runtime: &Runtime) ->
 
 fn text(findings: &[Finding]) -> String {
     let rows: Vec<Vec<String>> = findings.iter().map(Finding::cells).collect();
-    let columns = [Column("REPOSITORY", false), Column("SNAPSHOTS", true), Column("STATE", false)];
+    let columns = [
+        Column("SOURCE", false),
+        Column("KIND", false),
+        Column("URL", false),
+        Column("ROUND TRIP", true),
+        Column("SNAPSHOTS", true),
+        Column("STATE", false),
+    ];
     let mut text = print::table(&columns, &rows);
     for finding in findings {
         for problem in &finding.problems {
@@ -127,6 +201,7 @@ fn text(findings: &[Finding]) -> String {
             };
             text.push_str(&format!("\n{}{}", shown(&named), shown(problem)));
         }
+        text.extend(finding.remedy.map(|remedy| format!("; {remedy}")));
     }
     if findings.iter().any(|finding| !finding.problems.is_empty()) {
         text.push('\n');
@@ -140,12 +215,15 @@ fn shown(text: &str) -> String {
 
 impl Finding {
     fn cells(&self) -> Vec<String> {
-        let state = match (&self.id, self.problems.len()) {
-            (None, _) => "cannot be opened".to_owned(),
-            (Some(_), 0) => "sound".to_owned(),
-            (Some(_), n) => print::count(n, "problem"),
+        let state = match (&self.id, self.members, self.problems.len()) {
+            (None, Some(members), 0) => print::count(members, "member"),
+            (None, ..) => "cannot be opened".to_owned(),
+            (Some(_), _, 0) => "sound".to_owned(),
+            (Some(_), _, n) => print::count(n, "problem"),
         };
-        vec![shown(&self.source), self.snapshots.to_string(), state]
+        let far = self.round_trip_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+        let snapshots = self.id.as_ref().map_or_else(|| "-".to_owned(), |_| self.snapshots.to_string());
+        vec![shown(&self.source), self.kind.to_owned(), shown(&self.url), far, snapshots, state]
     }
 }
 
@@ -155,14 +233,22 @@ mod tests {
 
     fn finding(source: &str, id: Option<&str>, problems: &[&str]) -> Finding {
         let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
-        Finding { source: source.to_owned(), id: id.map(str::to_owned), snapshots: 3, problems }
+        let remedy = id.is_none().then_some("check it");
+        Finding {
+            id: id.map(str::to_owned),
+            snapshots: 3,
+            problems,
+            remedy,
+            ..Finding::of(source, "local", "/u".into())
+        }
     }
 
     #[test]
     fn sound_repositories_are_a_table_and_nothing_else() {
         let findings = [finding("/srv/a", Some("id"), &[]), finding("/srv/longer", Some("id"), &[])];
-        let expected =
-            "REPOSITORY   SNAPSHOTS  STATE\n/srv/a               3  sound\n/srv/longer          3  sound\n";
+        let expected = "SOURCE       KIND   URL  ROUND TRIP  SNAPSHOTS  STATE\n\
+             /srv/a       local  /u            -          3  sound\n\
+             /srv/longer  local  /u            -          3  sound\n";
         assert_eq!(text(&findings), expected);
     }
 
@@ -175,6 +261,9 @@ mod tests {
         let text = text(&findings);
         let (table, problems) = text.split_once("\n\n").unwrap();
         assert!(table.contains("2 problems") && table.ends_with("cannot be opened"), "{table}");
-        assert_eq!(problems, "/srv/a: snapshot 1: gone\n/srv/a: 2 left out\\n\nb: wrong password\n");
+        assert_eq!(
+            problems,
+            "/srv/a: snapshot 1: gone\n/srv/a: 2 left out\\n\nb: wrong password; check it\n"
+        );
     }
 }

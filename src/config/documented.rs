@@ -45,3 +45,15 @@ fn the_example_is_a_configuration() {
     assert_eq!(read.sources.len(), 2);
     assert!(read.mount.allow_other);
 }
+
+#[test]
+fn the_example_has_a_source_of_each_kind() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example.toml");
+    let typed = super::Typed { file: Some(file.into()), ..super::Typed::default() };
+    let config = super::resolve(&typed).unwrap();
+    let kinds: BTreeSet<&str> = config.sources.iter().map(|source| source.location.kind()).collect();
+    assert_eq!(kinds.len(), 5, "{kinds:?}");
+    let groups: Vec<_> =
+        config.groups.iter().map(|group| (group.name.as_str(), group.places.len())).collect();
+    assert_eq!(groups, [("users", 1), ("projects", 0)]);
+}

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache::{Budget, Cached, Disk, Drawer, Folder};
-use crate::config::Config;
+use crate::config::{Config, Location};
 use crate::source::chunked::Shared;
 use crate::store::ObjectStore;
 
@@ -50,10 +50,16 @@ impl Common {
         (Common { shared, disk: Arc::new(lazy) }, failure)
     }
 
-    /// `store`, which people call `title`, behind the cache, and where its blobs are kept. As it was where it is as near as
-    /// the cache.
-    pub fn kept(&self, store: Arc<dyn ObjectStore>, title: &str) -> (Arc<dyn ObjectStore>, Option<Drawer>) {
-        let Some(disk) = self.disk.get().filter(|_| store.pace().is_distant()) else { return (store, None) };
+    /// The store of `location`, which people call `title`, behind the cache, and where its blobs are kept. As it was where
+    /// it is as near as the cache.
+    pub fn kept(
+        &self,
+        location: &Location,
+        store: Arc<dyn ObjectStore>,
+        title: &str,
+    ) -> (Arc<dyn ObjectStore>, Option<Drawer>) {
+        let disk = location.server().and_then(|_| self.disk.get());
+        let Some(disk) = disk else { return (store, None) };
         let drawer = Drawer::new(disk, store.name(), title);
         (Arc::new(Cached::new(store, drawer.clone(), self.disk.offline_max)), Some(drawer))
     }

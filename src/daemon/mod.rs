@@ -14,6 +14,7 @@ mod life;
 mod mountpoint;
 mod open;
 mod ours;
+mod probe;
 mod process;
 mod programs;
 mod recognise;
@@ -29,6 +30,7 @@ pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge,
 pub use launch::mount;
 pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};
+pub use probe::{members, round_trips};
 pub use serve::serve_handed_over;
 pub use unmount::unmount;
 

@@ -161,8 +161,9 @@ pub(super) fn spec(source: &config::Source, common: &Common) -> Result<restic::S
     let store = |location| store(location, &source.credentials).context(|| source.title.clone());
     let (cold, hot) = (store(&source.location)?, source.hot.as_ref().map(store).transpose()?);
     let password = source.password.read(&source.name, &source.title)?;
-    let (cold, drawer) = common.kept(cold, &source.title);
-    let hot = hot.map(|hot| common.kept(hot, &source.title).0);
+    let (cold, drawer) = common.kept(&source.location, cold, &source.title);
+    let kept = |(location, hot)| common.kept(location, hot, &source.title).0;
+    let hot = source.hot.as_ref().zip(hot).map(kept);
     Ok(restic::Spec {
         name: source.title.clone(),
         store: cold,

@@ -1,7 +1,5 @@
 //! From what the configuration says of a place in S3 to a store.
 
-use std::sync::Arc;
-
 use zeroize::Zeroizing;
 
 use crate::config::location::S3 as Place;
@@ -11,8 +9,8 @@ use crate::store::s3::{Addressing, Identity, Options, S3, Service};
 
 /// The store at `place`; what it needs of `credentials` is known.
 pub fn store(place: &Place, credentials: &Credentials) -> Result<S3> {
-    let service = Service::new(options(place, credentials)?)?;
-    Ok(S3::new(Arc::new(service), place.to_string(), &place.bucket, &place.prefix))
+    let service = Service::shared(options(place, credentials)?)?;
+    Ok(S3::new(service, place.to_string(), &place.bucket, &place.prefix))
 }
 
 fn options(place: &Place, credentials: &Credentials) -> Result<Options> {

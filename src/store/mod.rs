@@ -59,11 +59,6 @@ pub struct Pace {
 impl Pace {
     /// A disk of this machine.
     pub const LOCAL: Pace = Pace { latency: Duration::from_micros(50), bandwidth: 1 << 30 };
-
-    /// Whether a disk of this machine is nearer.
-    pub fn is_distant(&self) -> bool {
-        self.latency >= Duration::from_millis(1)
-    }
 }
 
 /// Why a store answers from a cache alone.

@@ -10,8 +10,10 @@ fn a_sound_repository_is_said_to_be() {
     let sample = Sample::new();
     let name = sample.repository().display().to_string();
     let shown = succeed(&mut sample.command("check"));
-    let width = name.len();
-    assert_eq!(shown, format!("{:width$}  SNAPSHOTS  STATE\n{name}          7  sound\n", "REPOSITORY"));
+    let row = shown.lines().nth(1).unwrap();
+    assert!(shown.starts_with("SOURCE ") && shown.lines().count() == 2, "{shown}");
+    assert!(row.starts_with(&format!("{name}  local  {name}  ")), "{shown}");
+    assert!(row.ends_with(" ms          7  sound"), "{shown}");
     let json: serde_json::Value =
         serde_json::from_str(&succeed(fixture().command("check").arg("--json"))).unwrap();
     assert_eq!((&json[0]["snapshots"], &json[0]["problems"]), (&10.into(), &serde_json::json!([])));
@@ -51,5 +53,6 @@ fn what_cannot_be_opened_is_one_line_of_several() {
     assert_eq!(output.status.code(), Some(32));
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(stdout.contains("/nonexistent/repo") && stdout.contains("cannot be opened"), "{stdout}");
+    assert!(stdout.contains("No such file or directory (os error 2); check its url\n"), "{stdout}");
     assert!(stdout.contains("sound"), "{stdout}");
 }

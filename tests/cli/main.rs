@@ -19,6 +19,9 @@ mod machine;
 mod mounting;
 mod readme;
 mod reference;
+#[path = "../harness/s3.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod s3;
 mod sample;
 mod secrets;
 mod snapshots;

@@ -394,6 +394,65 @@ async fn a_real_server_s_refusals_are_understood() {
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
 }
 
+/// The SDK as somebody, for what a read-only store cannot do.
+fn writer(server: &S3Server, access: &str, secret: &str) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version_latest()
+        .endpoint_url(server.endpoint())
+        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .credentials_provider(aws_sdk_s3::config::Credentials::new(access, secret, None, None, "test"))
+        .force_path_style(true);
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+/// The policy that docs/s3.md gives, for a user and a bucket.
+fn documented_policy(user: &str, bucket: &str) -> String {
+    let page = include_str!("../../docs/s3.md");
+    let policy = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let of_user = format!(r#""Effect": "Allow", "Principal": {{ "AWS": "{user}" }}"#);
+    policy.replace("BUCKET", bucket).replace(r#""Effect": "Allow""#, &of_user)
+}
+
+#[tokio::test]
+async fn the_documented_policy_lets_us_read_and_nobody_write() {
+    let Some(server) = S3Server::start() else { return };
+    std::fs::write(server.bucket("bucket").join("config"), "x").unwrap();
+    server.add_user("reader", "readers-secret");
+    let identity = Identity::Key {
+        id: "reader".to_owned(),
+        secret: Zeroizing::new("readers-secret".to_owned()),
+        session: None,
+    };
+    let reader = store(Options { identity, ..options(&server.endpoint()) });
+    let (kind, _, says) = seen(reader.list("").await);
+    assert_eq!(kind, Kind::Denied, "{says}");
+    assert!(says.contains("s3:ListBucket on bucket bucket"), "{says}");
+
+    let root = writer(&server, ACCESS_KEY, SECRET_KEY);
+    root.put_bucket_policy()
+        .bucket("bucket")
+        .policy(documented_policy("reader", "bucket"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(keys(&reader).await, ["config"]);
+    assert_eq!(reader.get("config", 9).await.unwrap(), "x");
+    assert_eq!(reader.get_range("config", 0, 1).await.unwrap(), "x");
+    assert_eq!(reader.stat("config").await.unwrap().size, 1);
+    assert_eq!(seen(reader.get("missing", 9).await).0, Kind::NotFound);
+
+    let reader = writer(&server, "reader", "readers-secret");
+    let put = reader.put_object().bucket("bucket").key("new").send().await.unwrap_err();
+    let replace = reader.put_object().bucket("bucket").key("config").send().await.unwrap_err();
+    let delete = reader.delete_object().bucket("bucket").key("config").send().await.unwrap_err();
+    for status in
+        [put.raw_response(), replace.raw_response(), delete.raw_response()].map(|r| r.unwrap().status())
+    {
+        assert_eq!(status.as_u16(), 403);
+    }
+    assert_eq!(std::fs::read(server.root().join("bucket/config")).unwrap(), b"x");
+}
+
 /// A renewal of credentials costs one look, not one for each request.
 #[tokio::test]
 async fn given_credentials_that_have_expired_are_told_at_once() {

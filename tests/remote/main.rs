@@ -14,6 +14,7 @@ mod harness;
 #[path = "../harness/machine.rs"]
 mod machine;
 mod mounted;
+mod offline;
 mod privilege;
 mod rclone;
 mod rest;

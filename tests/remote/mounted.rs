@@ -10,7 +10,7 @@ use crate::harness::sshd::Sshd;
 use crate::machine::{Mountpoint, arguments, backupfs, can_mount, fixture, run, signal, succeed, wait_for};
 
 /// Everything about every entry below `root`, contents included, in an order of its own.
-fn manifest(root: &Path) -> Vec<u8> {
+pub fn manifest(root: &Path) -> Vec<u8> {
     let list = "find . -printf '%p %y %m %U %G %s %t %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum";
     let mut find = Command::new("sh");
     let found = find.arg("-c").arg(list).current_dir(root).env("LC_ALL", "C").output().unwrap();

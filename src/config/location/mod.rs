@@ -205,6 +205,17 @@ impl Location {
         }
     }
 
+    /// What kind of place it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Location::Local(_) => "local",
+            Location::S3(_) => "s3",
+            Location::Rest(_) => "rest",
+            Location::Sftp(_) => "sftp",
+            Location::Rclone(_) => "rclone",
+        }
+    }
+
     /// Its last element, by which it is called when nothing else says how.
     pub fn last(&self) -> String {
         let last = |path: &str| path.split('/').rfind(|part| !part.is_empty()).map(str::to_owned);

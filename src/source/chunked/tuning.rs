@@ -28,7 +28,7 @@ impl Tuning {
         let idle = pace.latency.as_nanos().saturating_mul(pace.bandwidth.into()) / 1_000_000_000;
         let idle = u64::try_from(idle).unwrap_or(u64::MAX);
         // A local store makes 16 calls at a time, listings and directories included.
-        let requests = if pace.is_distant() { 32 } else { 8 };
+        let requests = if pace.latency.as_millis() > 0 { 32 } else { 8 };
         Tuning {
             gap: idle.clamp(64 * KIB, 2 * MIB),
             longest: idle.saturating_mul(2).clamp(2 * MIB, 16 * MIB),

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::error::Result;
 
 /// Who asks.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum Identity {
     /// Whom the usual chain finds; with a profile, that one of `~/.aws`.
     Usual {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -34,7 +34,7 @@ const LOAD: Duration = Duration::from_secs(20);
 const RELOAD: Duration = Duration::from_secs(30);
 
 /// How an S3 service is reached, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// `https://host[:port]`, or `http` where that is meant; `None` for Amazon's.
     pub endpoint: Option<String>,
@@ -64,6 +64,9 @@ pub enum Addressing {
 
 /// A service, for stores to be made of.
 pub struct Service {
+    /// As it was asked for.
+    asked: Options,
+    /// The same, Amazon's endpoint recognised.
     options: Options,
     /// Where requests go, for messages.
     endpoint: String,
@@ -84,8 +87,25 @@ struct Session {
 }
 
 impl Service {
+    /// The service that others in this process have already, or a new one: a thousand repositories of one server are to
+    /// share its connections, its credentials and what TLS takes in memory. Errors: as of [`Service::new`].
+    pub fn shared(options: Options) -> Result<Arc<Self>> {
+        static SHARED: Mutex<Vec<Weak<Service>>> = Mutex::new(Vec::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|service| service.strong_count() > 0);
+        if let Some(service) =
+            shared.iter().filter_map(Weak::upgrade).find(|service| service.asked == options)
+        {
+            return Ok(service);
+        }
+        let service = Arc::new(Service::new(options)?);
+        shared.push(Arc::downgrade(&service));
+        Ok(service)
+    }
+
     /// A service that nobody was asked for yet. Errors: certificates that cannot be read.
-    pub fn new(mut options: Options) -> Result<Self> {
+    pub fn new(options: Options) -> Result<Self> {
+        let (asked, mut options) = (options.clone(), options);
         if let Some(amazon) = options.endpoint.as_deref().and_then(amazon::of) {
             options.endpoint = None;
             options.region = options.region.or(amazon.region);
@@ -93,6 +113,7 @@ impl Service {
         let http = connector::client(options.ca.as_deref())?;
         let endpoint = options.endpoint.clone().unwrap_or_else(|| "https://s3.amazonaws.com".to_owned());
         Ok(Service {
+            asked,
             options,
             endpoint,
             http,
@@ -189,5 +210,36 @@ impl Service {
         let role = role.as_deref();
         config.set_credentials_provider(identity::provider(identity, role, &region, &self.http).await?);
         Ok(Session { config, region, made: Instant::now(), clients: Mutex::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn options(secret: &str) -> Options {
+        let secret = Zeroizing::new(secret.to_owned());
+        Options {
+            endpoint: Some("https://shared.example.org".to_owned()),
+            region: None,
+            addressing: Addressing::Auto,
+            identity: Identity::Key { id: "id".to_owned(), secret, session: None },
+            role: None,
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn who_asks_alike_shares_a_service_and_nobody_else() {
+        let first = Service::shared(options("one")).unwrap();
+        assert!(Arc::ptr_eq(&first, &Service::shared(options("one")).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &Service::shared(options("other")).unwrap()));
+        let other_place = Options { region: Some("eu-west-1".to_owned()), ..options("one") };
+        assert!(!Arc::ptr_eq(&first, &Service::shared(other_place).unwrap()));
+        let weak = Arc::downgrade(&first);
+        drop(first);
+        assert!(weak.upgrade().is_none(), "kept although nobody has it");
     }
 }

@@ -76,7 +76,9 @@ fn tls_trouble(chain: &[String]) -> Option<&'static str> {
         let plain = found("InvalidContentType") || found("corrupt message");
         return plain.then_some("no TLS is spoken there; if that is meant, write s3:http://…");
     }
-    Some(if found("UnknownIssuer") || found("CaUsedAsEndEntity") || found("BadSignature") {
+    Some(if found("CaUsedAsEndEntity") {
+        "its certificate is an authority's own (CA:TRUE); a server needs one with CA:FALSE, which may be signed by that"
+    } else if found("UnknownIssuer") || found("BadSignature") {
         "its certificate is signed by nobody known here; if it is right, name its authority with ca-file (PEM)"
     } else if found("xpired") || found("NotValidYet") || found("not valid yet") {
         "its certificate is not valid now; is this machine's clock right?"
@@ -143,6 +145,7 @@ mod tests {
     fn each_trouble_with_tls_has_its_remedy() {
         for (text, remedy) in [
             ("invalid peer certificate: UnknownIssuer", "ca-file"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
             ("invalid peer certificate: certificate expired: verification time", "clock"),
             ("invalid peer certificate: certificate not valid for name \"x\"", "spelled"),
             ("invalid peer certificate: Revoked", "not valid"),

@@ -1,0 +1,45 @@
+//! What `check` finds out beyond opening: how far away each source is, and what its groups hold.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+
+use super::discovery::Discovery;
+use super::keep::Common;
+use super::open::store;
+use crate::config::{self, Config};
+use crate::error::{Error, Kind, Result};
+use crate::namespace::Members;
+use crate::store::ObjectStore;
+
+/// How long one small request to each source takes once its connection stands, in the order of `config.sources`; all at
+/// once. The secrets of `config` are known.
+pub fn round_trips(config: &Config, runtime: &Handle) -> Vec<Result<Duration>> {
+    let _runtime = runtime.enter();
+    let stores: Vec<_> =
+        config.sources.iter().map(|source| store(&source.location, &source.credentials)).collect();
+    runtime.block_on(join_all(stores.into_iter().map(round_trip)))
+}
+
+async fn round_trip(store: Result<Arc<dyn ObjectStore>>) -> Result<Duration> {
+    let store = store?;
+    // The first one makes the connection.
+    store.stat("config").await?;
+    let began = Instant::now();
+    store.stat("config").await?;
+    Ok(began.elapsed())
+}
+
+/// How many members each group lists, in the order of `config.groups`; all at once. The secrets of `config` are known.
+pub fn members(config: &Config, runtime: &Handle) -> Vec<Result<usize>> {
+    let (common, _) = Common::new(config);
+    let count = |group: config::Group| {
+        let discovery = Discovery::new(group, common.clone());
+        async move { discovery.list().await.map(|names| names.len()) }
+    };
+    let counting = join_all(config.groups.iter().cloned().map(|group| runtime.spawn(count(group))));
+    let ended = |e| Error::caused_by(Kind::Internal, "listing ended", e);
+    runtime.block_on(counting).into_iter().map(|count| count.unwrap_or_else(|e| Err(ended(e)))).collect()
+}

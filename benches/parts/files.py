@@ -2,17 +2,22 @@
 import os, pathlib, random, shutil, subprocess
 
 
+def _small(made, rnd, many, small, directories):
+    """`many` tiny files in one directory and `small` ones of 4 KiB in several."""
+    (made / "many").mkdir(parents=True)
+    for i in range(int(many)):
+        (made / "many" / f"file-{i:06}").write_bytes(b"%d" % i)
+    for i in range(int(small)):
+        directory = made / "small" / f"{i % directories:03}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"file-{i:06}").write_bytes(rnd.randbytes(4096))
+
+
 def make_main(base, scale):
     """Many files in one directory, small files in many, and two large files; written beside, then moved into place."""
     rnd, made = random.Random(1), base.with_name(base.name + ".part")
     shutil.rmtree(made, ignore_errors=True)
-    (made / "many").mkdir(parents=True)
-    for i in range(int(50_000 * scale)):
-        (made / "many" / f"file-{i:06}").write_bytes(b"%d" % i)
-    for i in range(int(20_000 * scale)):
-        directory = made / "small" / f"{i % 200:03}"
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"file-{i:06}").write_bytes(rnd.randbytes(4096))
+    _small(made, rnd, 50_000 * scale, 20_000 * scale, 200)
     for name, unique in (("half", 1), ("random", 2)):  # half: every second 512 bytes are one letter
         with open(made / name, "wb") as f:
             for _ in range(max(1, int(512 * scale))):
@@ -20,6 +25,17 @@ def make_main(base, scale):
                     f.write(rnd.randbytes(1 << 20))
                 else:
                     f.write(b"".join(rnd.randbytes(512) + bytes([rnd.randrange(256)]) * 512 for _ in range(1024)))
+    made.rename(base)
+
+
+def make_remote(base, scale):
+    """As many files in one directory, fewer small ones in 20, one large file: what crosses a network in seconds."""
+    rnd, made = random.Random(3), base.with_name(base.name + ".part")
+    shutil.rmtree(made, ignore_errors=True)
+    _small(made, rnd, 50_000 * scale, 2_000 * scale, 20)
+    with open(made / "big", "wb") as f:
+        for _ in range(max(1, int(128 * scale))):
+            f.write(rnd.randbytes(1 << 20))
     made.rename(base)
 
 

@@ -19,8 +19,8 @@ mod machine;
 mod mounting;
 mod readme;
 mod reference;
-#[path = "../harness/s3.rs"]
 #[allow(dead_code, reason = "each target uses its part")]
+#[path = "../harness/s3.rs"]
 mod s3;
 mod sample;
 mod secrets;

@@ -287,7 +287,8 @@ impl AccessDraft {
             Account::Is(id) => Some(*id),
             Account::Named(name) => find(&name.replace(MEMBER, member)),
         };
-        let (uid, gid) = (id(&self.user, accounts::user)?, id(&self.group, accounts::group)?);
+        // Who names a member does not choose a number with it.
+        let (uid, gid) = (id(&self.user, accounts::user_named)?, id(&self.group, accounts::group_named)?);
         Some(Access { uid, gid, perm: self.perm.unwrap_or(0o700) })
     }
 }

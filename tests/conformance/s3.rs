@@ -226,6 +226,14 @@ async fn the_region_is_learned_from_a_refusal_and_kept() {
 }
 
 #[tokio::test]
+async fn requests_that_are_under_way_together_all_learn_the_region() {
+    let redirect = || Answer::refused(301, "PermanentRedirect", "").with("x-amz-bucket-region", "eu-west-3");
+    let (_server, store) = in_paris(redirect);
+    let (a, b, c) = tokio::join!(store.get("a", 99), store.get("b", 99), store.get_range("c", 3, 4));
+    assert_eq!((&*a.unwrap(), &*b.unwrap(), &*c.unwrap()), (&b"bonjour"[..], &b"bonjour"[..], &b"jour"[..]));
+}
+
+#[tokio::test]
 async fn a_region_that_does_not_help_either_is_told() {
     let (server, store) =
         scripted(|_| Answer::refused(301, "PermanentRedirect", "").with("x-amz-bucket-region", "eu-west-3"));

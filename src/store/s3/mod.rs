@@ -111,16 +111,17 @@ impl S3 {
                 Err(error) => error,
             };
             let failure = Failure::of(&error, self.service.endpoint());
-            let again =
-                matches!(&failure, Failure::Refused(refused) if self.correct(refused, &mut corrected));
+            let again = matches!(&failure, Failure::Refused(refused)
+                if self.correct(refused, region.as_deref(), &mut corrected));
             if !again {
                 return Err(Failed::Failure(failure));
             }
         }
     }
 
-    /// Puts right what a refusal shows to be wrong; false when there is nothing.
-    fn correct(&self, refused: &Refused, corrected: &mut Corrected) -> bool {
+    /// Puts right what the refusal of a request that was `sent` to a region shows to be wrong; false when there is nothing.
+    /// Of several requests under way each is refused, and each goes again.
+    fn correct(&self, refused: &Refused, sent: Option<&String>, corrected: &mut Corrected) -> bool {
         if refused.is_expired() && !corrected.credentials {
             corrected.credentials = true;
             return self.service.renew();
@@ -137,8 +138,8 @@ impl S3 {
         match &refused.region {
             Some(region) if refused.is_elsewhere() && !corrected.region => {
                 corrected.region = true;
-                let known = self.region.swap(Some(Arc::new(region.clone())));
-                known.is_none_or(|known| *known != *region)
+                self.region.store(Some(Arc::new(region.clone())));
+                sent != Some(region)
             }
             _ => false,
         }

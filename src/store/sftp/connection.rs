@@ -89,7 +89,8 @@ impl Connection {
                 if has_limits && let Reply::Extended(limits) = connection.call(Request::Limits).await? {
                     let longest =
                         packet::longest_read(limits).and_then(|longest| u32::try_from(longest).ok());
-                    connection.read = longest.unwrap_or(READ).min(LONGEST_READ);
+                    // Whoever allows less answers short; believed, it would be asked in pieces without end.
+                    connection.read = longest.unwrap_or(READ).clamp(READ, LONGEST_READ);
                 }
                 Ok(connection)
             }

@@ -24,7 +24,8 @@ use crate::store::transfer::{CONNECT, FIRST_BYTE};
 /// Where requests of unknown region go first; the answer tells the right one.
 const FIRST_REGION: &str = "us-east-1";
 
-/// Credentials are renewed so long before they expire.
+/// Credentials are renewed so long before they expire, less up to half of it, by chance: many who share them do not ask
+/// at once.
 const RENEW: Duration = Duration::from_secs(120);
 
 /// How long the sources of credentials (an SSO portal, a program, the machine's metadata) may take.

@@ -24,13 +24,17 @@ class Data:
 
     def prepare(self):
         """Makes what is not there yet."""
+        self.prepare_restic()
+        if shutil.which("kopia"):
+            self.prepare_kopia()
+
+    def prepare_restic(self):
+        """Makes restic's repository, and the one with a cheap key."""
         if not self.restic.exists():
             self.bench.restic(self.restic, "init")
             self.bench.restic(self.restic, "backup", "-q", "--host", HOST, self.files)
         if not self.quick.exists():
             cheapen(self.bench, self.restic, self.quick)
-        if shutil.which("kopia"):
-            self.prepare_kopia()
 
     def prepare_kopia(self):
         """Makes Kopia's repository, connects to it, and finds the root of the newest snapshot."""

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::direct;
 use super::key::{check_key, check_limit, check_prefix, check_range};
-use super::{Level, ObjectInfo, ObjectStore, Pace};
+use super::{Level, ObjectInfo, ObjectStore, Pace, counted};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -119,8 +119,7 @@ impl ObjectStore for Local {
             let (file, size) = open(root, &key)?;
             check_range(&key, size, offset, length)?;
             if let Some(bytes) = direct::read(&file, offset, length) {
-                count(length);
-                return Ok(bytes);
+                return Ok(counted(bytes));
             }
             read_exact(&file, &key, offset, length)
         })
@@ -178,13 +177,7 @@ fn read_exact(file: &File, key: &str, offset: u64, length: u64) -> Result<Bytes>
         }
     }
     bytes.truncate(wanted);
-    count(length);
-    Ok(bytes.into())
-}
-
-fn count(length: u64) {
-    metrics::STORE_READS.add(1);
-    metrics::STORE_BYTES.add(length);
+    Ok(counted(bytes.into()))
 }
 
 /// Every object below `prefix`.

@@ -28,6 +28,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Kind, Result};
+use crate::observe::metrics;
+
+/// Counts what an object or a range of it brought.
+fn counted(bytes: Bytes) -> Bytes {
+    metrics::STORE_READS.add(1);
+    metrics::STORE_BYTES.add(bytes.len() as u64);
+    bytes
+}
 
 /// An object as a listing or a stat tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use hyper::{Method, StatusCode};
 use self::client::{Answer, Client};
 use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::meter::Meter;
-use super::{ObjectInfo, ObjectStore, Pace};
+use super::{ObjectInfo, ObjectStore, Pace, counted};
 use crate::error::{Again, Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -178,12 +178,6 @@ impl Rest {
 /// What a sound server never answers.
 fn odd(key: &str, says: &str) -> Error {
     Error::new(Kind::Unavailable, format!("{key}: {says}")).worth(Again::Soon)
-}
-
-fn counted(bytes: Bytes) -> Bytes {
-    metrics::STORE_READS.add(1);
-    metrics::STORE_BYTES.add(bytes.len() as u64);
-    bytes
 }
 
 impl ObjectStore for Rest {

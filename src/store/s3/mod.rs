@@ -39,7 +39,7 @@ use self::failure::{Asked, Failure, Refused};
 use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::meter::Meter;
 use super::transfer::{at_most, exactly};
-use super::{Level, ObjectInfo, ObjectStore, Pace};
+use super::{Level, ObjectInfo, ObjectStore, Pace, counted};
 use crate::error::{Again, Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -210,9 +210,7 @@ impl S3 {
             Some(length) => exactly(key, parts, length).await?,
             None => at_most(key, parts, limit).await?,
         };
-        metrics::STORE_READS.add(1);
-        metrics::STORE_BYTES.add(body.len() as u64);
-        Ok(body)
+        Ok(counted(body))
     }
 
     async fn info(&self, key: &str) -> Result<ObjectInfo> {

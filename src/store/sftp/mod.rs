@@ -27,7 +27,7 @@ use self::packet::{Attributes, Reply, Request, status};
 use super::key::{check_key, check_limit, check_range};
 use super::meter::Meter;
 use super::program::Program;
-use super::{Level, ObjectInfo, ObjectStore, Pace};
+use super::{Level, ObjectInfo, ObjectStore, Pace, counted};
 use crate::error::{Again, Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -287,12 +287,6 @@ impl Content<'_> {
     fn cut_short(&self) -> Error {
         Error::new(Kind::Corrupt, format!("{}: cut short while it was read", self.key))
     }
-}
-
-fn counted(bytes: Bytes) -> Bytes {
-    metrics::STORE_READS.add(1);
-    metrics::STORE_BYTES.add(bytes.len() as u64);
-    bytes
 }
 
 impl ObjectStore for Sftp {

@@ -25,8 +25,8 @@ use super::snapshots::{Held, SnapshotList};
 use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{
-    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Standing,
-    Tender,
+    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Part, Place, Shared,
+    Standing, Tender,
 };
 use crate::store::{ObjectStore, Outage, Pace};
 use crate::tree::{SourceHealth, Usage};
@@ -48,6 +48,7 @@ pub(super) struct Catalogue {
     drawer: Option<Drawer>,
     key: Arc<MasterKey>,
     shared: Arc<Shared>,
+    part: Part,
     pub damage: Damage,
     /// Files whose blobs come to another size than was recorded: told once each, and no damage.
     pub differences: Damage,
@@ -97,6 +98,7 @@ impl Catalogue {
             layout,
             drawer,
             key: Arc::new(key),
+            part: shared.part(),
             shared,
             damage: Damage::default(),
             differences: Damage::default(),
@@ -215,8 +217,9 @@ impl Catalogue {
         let one = |file: Listed| {
             let read = read.clone();
             async move {
-                let _room = self.shared.room_for(file.size).await;
-                (file, self.fetch_one(kind, file.id, read).await)
+                // A listing may claim any size; what is larger is refused.
+                let room = self.part.room_for(file.size.min(kind.largest())).await;
+                (file, room.lent(self.fetch_one(kind, file.id, read)).await)
             }
         };
         let mut done = stream::iter(files).map(one).buffer_unordered(FETCHES);

@@ -31,7 +31,7 @@ pub(super) enum FileKind {
 
 impl FileKind {
     /// No writer makes larger ones; such a file is refused before it is read.
-    fn largest(self) -> u64 {
+    pub(super) fn largest(self) -> u64 {
         match self {
             FileKind::Key => 1 << 20,
             FileKind::Snapshot => 32 << 20,

@@ -147,18 +147,19 @@ impl Drawer {
         self.disk.files.table.remove(key);
     }
 
-    /// Keeps a complete listing.
-    pub fn put_list(&self, prefix: &str, objects: &[ObjectInfo]) {
+    /// Keeps complete listings, each with its prefix: all of them or none.
+    pub fn put_lists<'a>(&self, lists: impl IntoIterator<Item = (&'a str, &'a Vec<ObjectInfo>)>) {
         let mut head = Head::new(&self.name, &self.title);
-        head.set(prefix, objects);
+        lists.into_iter().for_each(|(prefix, objects)| head.set(prefix, objects));
         // Without its thread the cache keeps nothing.
         let _ = self.disk.orders.send(Order::Head(self.owner, head));
     }
 
-    /// The last complete listing below `prefix`, and of when the newest of the store's listings is.
-    pub async fn list(&self, prefix: &str) -> Option<(Vec<ObjectInfo>, SystemTime)> {
+    /// The last complete listings below `prefixes`, if there is one of each, and of when the newest of the store's listings
+    /// is.
+    pub async fn lists(&self, prefixes: &[&str]) -> Option<(Vec<Vec<ObjectInfo>>, SystemTime)> {
         let (files, owner) = (Arc::clone(&self.disk.files), self.owner);
         let (head, when) = tokio::task::spawn_blocking(move || files.head(owner)).await.ok()??;
-        Some((head.get(prefix)?, when))
+        Some((prefixes.iter().map(|prefix| head.get(prefix)).collect::<Option<_>>()?, when))
     }
 }

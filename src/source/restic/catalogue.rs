@@ -20,15 +20,15 @@ use super::format::crypto::MasterKey;
 use super::format::index::{self, IndexedBlob};
 use super::format::unpacked::{self, Json};
 use super::format::{blob, snapshot};
-use super::layout::{FileKind, Layout, Listed, Lists};
+use super::layout::{FileKind, Layout, Listed, Lists, Replica};
 use super::snapshots::{Held, SnapshotList};
 use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{
-    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Part, Place, Shared,
-    Standing, Tender,
+    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Part, Place, Shared, Standing,
+    Tender,
 };
-use crate::store::{ObjectStore, Outage, Pace};
+use crate::store::{Outage, Pace};
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -252,7 +252,7 @@ impl Catalogue {
 
     async fn fetch_copy<T: Send + 'static>(
         &self,
-        copy: &dyn ObjectStore,
+        copy: Replica<'_>,
         kind: FileKind,
         id: Id,
         read: impl Read<T>,
@@ -264,11 +264,10 @@ impl Catalogue {
 
     /// Fails when there are files of a kind and not one can be read: nothing would be shown as if nothing were there.
     fn some_left<T>(&self, kind: FileKind, none_before: bool, new: &Fetched<T>) -> Result<()> {
-        // What was removed since it was listed is no loss.
-        match new.bad.iter().find(|(_, error)| error.kind() != Kind::NotFound) {
+        match new.bad.first() {
             Some((file, error)) if none_before && new.good.is_empty() => {
                 let which = format!("{}: no {kind} file can be read; {kind} {}", self.name, file.id);
-                Err(error.clone().context(which))
+                Err(not_absent(error.clone()).context(which))
             }
             _ => Ok(()),
         }
@@ -279,10 +278,8 @@ impl Catalogue {
         let mut incomplete = None;
         for (file, error) in bad {
             let Listed { id, .. } = file;
-            match (error.kind(), kind) {
-                // Removed since it was listed.
-                (Kind::NotFound, _) => {}
-                (Kind::Corrupt | Kind::Unsupported | Kind::Internal, _) => {
+            match error.kind() {
+                Kind::Corrupt | Kind::Unsupported | Kind::Internal => {
                     turn.bad.insert(file);
                     if self.damage.first(file) {
                         let told = format!("{}: {kind} {id} left out: {error}", self.name);
@@ -293,7 +290,7 @@ impl Catalogue {
                         }
                     }
                 }
-                _ => incomplete = Some(error.context(format!("{}: {kind} {id}", self.name))),
+                _ => incomplete = Some(not_absent(error).context(format!("{}: {kind} {id}", self.name))),
             }
         }
         incomplete
@@ -331,6 +328,15 @@ impl Catalogue {
 
     fn lock_distrusted(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was listed and is not to be found may have been removed since, which the next listing tells; or whoever says so
+/// is wrong.
+fn not_absent(error: Error) -> Error {
+    match error.kind() {
+        Kind::NotFound => error.with_kind(Kind::Unavailable).context("it is listed"),
+        _ => error,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Many repositories as one source: what is said once and holds for every member.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,10 @@ pub struct Group {
     pub has_member_passwords: bool,
     /// How the place lets us in, for listing and for members of which nothing else is said.
     pub credentials: Credentials,
+    /// How often members are listed, where that is not said of all.
+    pub refresh: Option<Duration>,
+    /// How old the newest snapshot of a member may become.
+    pub expect_every: Duration,
     access: Option<AccessDraft>,
     said: Vec<Entry>,
     #[serde(with = "wire::path")]
@@ -101,6 +106,8 @@ impl Group {
             password: if has_member_passwords { Password::default() } else { common },
             has_member_passwords,
             credentials,
+            refresh: draft.refresh,
+            expect_every: draft.expect_every.unwrap_or(source::EXPECT_EVERY),
             list: draft.members,
             access: draft.access,
             said: said.iter().filter(of_members).cloned().collect(),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub struct Draft {
     pub set: Option<String>,
     pub access: Option<AccessDraft>,
     pub zone: Option<String>,
+    pub refresh: Option<Duration>,
+    pub expect_every: Option<Duration>,
     /// Where it was said.
     pub place: String,
 }
@@ -80,6 +83,7 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "client-cert",
         set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
     },
+    Key { name: "expect-every", set: |d, e| e.duration().map(|v| d.expect_every = Some(v)) },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
@@ -107,6 +111,7 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "rclone-program",
         set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)),
     },
+    Key { name: "refresh", set: |d, e| e.duration().map(|v| d.refresh = Some(v)) },
     Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
     Key { name: "rest-password-command", set: |d, e| command(e).map(|v| d.rest_password = v) },
     Key { name: "rest-password-file", set: |d, e| file(e).map(|v| d.rest_password = v) },
@@ -139,8 +144,11 @@ pub fn is_secret(entry: &Entry) -> bool {
     find(LINE_KEYS, entry).is_some()
 }
 
-/// What only a source itself can say: it would be the same of all.
-const OWN: &[&str] = &["url"];
+/// What only a source itself can say: it would be the same of all, or is said of the mount under the same name.
+const OWN: &[&str] = &["refresh", "url"];
+
+/// How often a set is expected to get a snapshot when nothing is said of it.
+pub const EXPECT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 const ADDRESSING: &[(&str, Addressing)] =
     &[("auto", Addressing::Auto), ("path", Addressing::Path), ("virtual", Addressing::Virtual)];
@@ -337,6 +345,8 @@ impl Draft {
             set: self.set,
             access: self.access.and_then(|access| access.of(&name)),
             zone: self.zone,
+            refresh: self.refresh,
+            expect_every: self.expect_every.unwrap_or(EXPECT_EVERY),
             name,
         })
     }

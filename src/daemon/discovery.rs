@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::{BoxFuture, join_all};
@@ -25,6 +25,10 @@ use crate::store::ObjectStore;
 
 /// Directories of one level that are listed at a time.
 const LISTS: usize = 16;
+
+/// Where a repository keeps its snapshots, and where restic kept them before 0.8.
+const SNAPSHOTS: &str = "snapshots/";
+const OLD_SNAPSHOTS: &str = "snapshot/";
 
 /// A listing that is this fresh is as good as a new one.
 const FRESH: Duration = Duration::from_secs(2);
@@ -176,6 +180,39 @@ impl Discovery {
         }
     }
 
+    /// Where `member` was found.
+    fn places_of(&self, member: &str) -> Vec<At> {
+        let mut places: Vec<At> = Vec::new();
+        if let Some(found) = self.found.load_full() {
+            let start = found.rows.partition_point(|(name, _)| **name < *member);
+            let rows = found.rows.iter().skip(start).take_while(|(name, _)| **name == *member);
+            rows.for_each(|(_, at)| places.extend((!places.contains(at)).then(|| at.clone())));
+        }
+        places
+    }
+
+    /// When the newest snapshot of a member at one place was written. What lets us list the group lets us list its members.
+    async fn newest_at(&self, name: &str, at: &At) -> Result<Option<SystemTime>> {
+        let (store, below) = match at {
+            At::Pattern(number, names) => {
+                let Some(Place::Pattern(pattern)) = self.config.places.get(*number) else { return Ok(None) };
+                (store(&pattern.fixed, &self.config.credentials)?, format!("{names}/"))
+            }
+            At::Single(_) | At::Line(_) => {
+                let mut source = self.settings(name, at)?;
+                let settled =
+                    tokio::task::spawn_blocking(move || source.read_access().map(|()| source)).await;
+                let source =
+                    settled.map_err(|e| Error::caused_by(Kind::Internal, "reading secrets ended", e))??;
+                (store(&source.location, &source.credentials)?, String::new())
+            }
+        };
+        match store.newest(&format!("{below}{SNAPSHOTS}")).await? {
+            None => store.newest(&format!("{below}{OLD_SNAPSHOTS}")).await,
+            newest => Ok(newest),
+        }
+    }
+
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,14 +277,27 @@ impl Members for Discovery {
         self.failure().clone()
     }
 
+    fn refresh(&self) -> Option<Duration> {
+        self.config.refresh
+    }
+
+    fn expect_every(&self) -> Duration {
+        self.config.expect_every
+    }
+
+    fn newest<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        Box::pin(async move {
+            let mut newest = None;
+            for at in self.places_of(member) {
+                newest = newest.max(self.newest_at(member, &at).await?);
+            }
+            Ok(newest)
+        })
+    }
+
     fn open<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Vec<namespace::Member>>> {
         Box::pin(async move {
-            let mut places: Vec<At> = Vec::new();
-            if let Some(found) = self.found.load_full() {
-                let start = found.rows.partition_point(|(name, _)| **name < *member);
-                let rows = found.rows.iter().skip(start).take_while(|(name, _)| **name == *member);
-                rows.for_each(|(_, at)| places.extend((!places.contains(at)).then(|| at.clone())));
-            }
+            let places = self.places_of(member);
             let opened = join_all(places.iter().map(|at| self.open_at(member, at))).await;
             if opened.iter().all(|(result, _)| result.is_err()) {
                 let failed = opened.into_iter().find_map(|(result, _)| result.err());

@@ -11,6 +11,7 @@ mod keep;
 mod late;
 mod launch;
 mod life;
+mod metrics;
 mod mountpoint;
 mod open;
 mod ours;

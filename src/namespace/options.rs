@@ -1,12 +1,15 @@
 //! How snapshots become names.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::tree::Source;
+
+/// How often a set is expected to get a snapshot when nothing was said of it.
+pub const EXPECT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Many members under one name, of which only names are known until somebody looks: a group.
 pub trait Members: Send + Sync {
@@ -24,6 +27,23 @@ pub trait Members: Send + Sync {
 
     /// Opens a member: where it was found in several places, each of them. Errors name it.
     fn open<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Vec<Member>>>;
+
+    /// How often members are listed; `None` for [`Options::refresh`].
+    fn refresh(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A member whose newest snapshot is older than this is late.
+    fn expect_every(&self) -> Duration {
+        EXPECT_EVERY
+    }
+
+    /// When the newest snapshot of a member was written, by the times of its objects and without opening it; `None` when
+    /// it has none. Errors: `Unsupported` where the store tells no times.
+    fn newest<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        let says = format!("{member}: nothing tells when its snapshots were written");
+        Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
+    }
 
     /// Whether anything was said of who may enter members' directories.
     fn has_access(&self) -> bool;
@@ -49,6 +69,10 @@ pub struct Member {
     pub access: Option<Access>,
     /// Time zone (IANA name or `±hh:mm`) for snapshots that record no offset.
     pub zone: Option<String>,
+    /// How often it is asked for news; `None` for [`Options::refresh`].
+    pub refresh: Option<Duration>,
+    /// A set whose newest snapshot is older than this is late.
+    pub expect_every: Duration,
 }
 
 /// Which snapshots are shown: of every non-empty list at least one entry must match. Patterns know `*` and `?`.

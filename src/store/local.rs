@@ -13,6 +13,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -94,6 +95,12 @@ impl ObjectStore for Local {
         metrics::STORE_LISTS.add(1);
         let prefix = prefix.to_owned();
         self.blocking(move |root| list_level(root, &prefix))
+    }
+
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        metrics::STORE_LISTS.add(1);
+        let prefix = prefix.to_owned();
+        self.blocking(move |root| newest(root, prefix))
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
@@ -223,6 +230,20 @@ fn list_level(root: &Path, prefix: &str) -> Result<Level> {
     Ok(level)
 }
 
+/// When the newest object below `prefix` was written.
+fn newest(root: &Path, prefix: String) -> Result<Option<SystemTime>> {
+    let mut newest = None;
+    for object in list(root, prefix)? {
+        let path = root.join(&object.key);
+        match fs::metadata(&path).and_then(|meta| meta.modified()) {
+            Ok(written) => newest = newest.max(Some(written)),
+            Err(e) if is_absence(&e) => {}
+            Err(e) => return Err(Error::io(path.display().to_string(), e)),
+        }
+    }
+    Ok(newest)
+}
+
 /// A walk through directories, links followed.
 struct Walk {
     found: Vec<ObjectInfo>,
@@ -291,6 +312,20 @@ mod tests {
 
     fn refusal(path: impl AsRef<Path>) -> Kind {
         Local::new(path).err().unwrap().kind()
+    }
+
+    #[tokio::test]
+    async fn the_newest_object_tells_when_it_was_written() {
+        let dir = directory();
+        let store = Local::new(dir.path()).unwrap();
+        let written = |n| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n);
+        for (name, at) in [("a", 1_000), ("b", 3_000), ("c", 2_000)] {
+            let file = fs::File::create(dir.path().join("data/00").join(name)).unwrap();
+            file.set_modified(written(at)).unwrap();
+        }
+        fs::remove_file(dir.path().join("data/00/x")).unwrap();
+        assert_eq!(store.newest("data/").await.unwrap(), Some(written(3_000)));
+        assert_eq!(store.newest("keys/").await.unwrap(), None);
     }
 
     #[test]

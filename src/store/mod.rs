@@ -108,6 +108,13 @@ pub trait ObjectStore: Send + Sync {
         Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
     }
 
+    /// When the newest object directly or deeper below `prefix` was written, by the store's own clock; `None` where there
+    /// is none. Errors: `Unsupported` from a store whose listings tell no times, which is what this default says.
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        let says = format!("{}: its listings do not tell when {prefix:?} was written to", self.name());
+        Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
+    }
+
     /// The object at `key`.
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>>;
 

@@ -74,6 +74,9 @@ pub struct Source {
     pub location: Location,
     /// The hot part of a pair.
     pub hot: Option<Location>,
+    /// On this machine: no link may lead out of this directory.
+    #[serde(with = "wire::optional_path")]
+    pub within: Option<PathBuf>,
     /// Where its password comes from.
     #[serde(skip)]
     pub password: Password,

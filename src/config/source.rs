@@ -289,19 +289,42 @@ fn mode(entry: &Entry) -> Result<u16> {
 }
 
 impl AccessDraft {
-    /// What it comes to for `member`; `None` when there is no such user or group.
+    /// What it comes to for `member`; `None` when there is no such user or group. May ask a network.
     pub fn of(&self, member: &str) -> Option<Access> {
-        let id = |account: &Account, find: fn(&str) -> Option<u32>| match account {
-            Account::Is(id) => Some(*id),
-            Account::Named(name) => find(&name.replace(MEMBER, member)),
-        };
         // Who names a member does not choose a number with it.
-        let (uid, gid) = (id(&self.user, accounts::user_named)?, id(&self.group, accounts::group_named)?);
-        Some(Access { uid, gid, perm: self.perm.unwrap_or(0o700) })
+        let known = |find: fn(&str) -> Option<u32>| move |name: &str| Some(find(name));
+        self.with(member, known(accounts::user_named), known(accounts::group_named)).flatten()
+    }
+
+    /// The same as far as it is known without asking; `None` when somebody would have to ask.
+    pub fn known(&self, member: &str) -> Option<Option<Access>> {
+        self.with(member, accounts::known_user, accounts::known_group)
+    }
+
+    fn with(
+        &self,
+        member: &str,
+        user: impl Fn(&str) -> Option<Option<u32>>,
+        group: impl Fn(&str) -> Option<Option<u32>>,
+    ) -> Option<Option<Access>> {
+        let uid = self.user.id(member, user)?;
+        let gid = self.group.id(member, group)?;
+        let perm = self.perm.unwrap_or(0o700);
+        Some(uid.zip(gid).map(|(uid, gid)| Access { uid, gid, perm }))
+    }
+}
+
+impl Account {
+    fn id(&self, member: &str, find: impl Fn(&str) -> Option<Option<u32>>) -> Option<Option<u32>> {
+        match self {
+            Account::Is(id) => Some(Some(*id)),
+            Account::Named(name) => find(&name.replace(MEMBER, member)),
+        }
     }
 }
 
 /// What was described.
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is made")]
 pub enum Described {
     Source(Source),
     Group(Group),
@@ -338,6 +361,7 @@ impl Draft {
             title,
             location,
             hot: hot.map(|hot| hot.location),
+            within: None,
             password,
             credentials,
             key_hint: self.key_hint,

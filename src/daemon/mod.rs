@@ -5,6 +5,7 @@
 
 mod cache;
 mod discovery;
+mod found;
 mod handover;
 mod holders;
 mod keep;

@@ -243,13 +243,22 @@ impl Group {
         if let Some(known) = self.known_guard(shared) {
             return Step::ok(known);
         }
+        let shown = |Access { uid, gid, perm }: Access| Ancestor { uid, gid, perm };
+        let guard = move |access: Option<Access>| access.map_or(guard::ROOT_ONLY, shown);
+        if let Some(access) = self.members.known_access(member) {
+            return Step::ok(guard(access));
+        }
         let (members, member) = (self.members.clone(), member.clone());
         Step::wait(async move {
             let ask = tokio::task::spawn_blocking(move || members.access(&member));
             let access = ask.await.map_err(|e| Error::caused_by(Kind::Internal, "asking for a user", e))?;
-            let shown = |Access { uid, gid, perm }: Access| Ancestor { uid, gid, perm };
-            Ok(access.map_or(guard::ROOT_ONLY, shown))
+            Ok(guard(access))
         })
+    }
+
+    /// The error of a name that is not listed, where it may be a member's all the same.
+    pub(super) fn gap(&self) -> Option<Error> {
+        self.members.gap()
     }
 
     /// The tree of `member`, opened if it is not. Errors, which name it: why it cannot be.

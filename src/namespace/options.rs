@@ -22,8 +22,11 @@ pub trait Members: Send + Sync {
     /// Lists again, opening nothing. Each name is one that a directory can have. On failure the last listing stays.
     fn list(&self) -> BoxFuture<'_, Result<Arc<[Arc<str>]>>>;
 
-    /// Why the last listing failed; `None` when it did not.
+    /// Why the last listing failed, or of which members it is not news; `None` when it is complete.
     fn failure(&self) -> Option<Error>;
+
+    /// Why what is not listed may be a member all the same; `None` when the last listing names all there are.
+    fn gap(&self) -> Option<Error>;
 
     /// Opens a member: where it was found in several places, each of them. Errors name it.
     fn open<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Vec<Member>>>;
@@ -51,6 +54,9 @@ pub trait Members: Send + Sync {
     /// Owner and mode of the directory of `member`, by what was said. `None` when there is no such user. May take its
     /// time.
     fn access(&self, member: &str) -> Option<Access>;
+
+    /// The same where it is known at once; `None` where somebody would have to be asked.
+    fn known_access(&self, member: &str) -> Option<Option<Access>>;
 }
 
 /// One source with what the configuration says about how to show it.

@@ -14,6 +14,7 @@ mod meter;
 pub mod program;
 mod rclone;
 pub mod rest;
+mod root;
 pub mod s3;
 pub mod sftp;
 mod transfer;

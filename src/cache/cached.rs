@@ -30,6 +30,9 @@ const REST: Duration = Duration::from_secs(5);
 /// What may change is kept up to this size.
 const SMALL: usize = 1 << 20;
 
+/// What a repository is known by: random bytes that stay as they are as long as it is there.
+const CONFIG: &str = "config";
+
 /// A distant store with a cache.
 pub struct Cached {
     inner: Arc<dyn ObjectStore>,
@@ -43,6 +46,8 @@ pub struct Cached {
 struct State {
     /// Prefixes whose listing the store itself answered.
     seen: HashSet<String>,
+    /// The same of one level.
+    seen_levels: HashSet<String>,
     /// Why the cache answers, since when, and as of when.
     outage: Option<Outage>,
     /// When the store could not be reached last, and why.
@@ -79,6 +84,12 @@ impl Cached {
     /// What the store said last, when it cannot be reached because of `error`.
     async fn last_listing(&self, prefix: &str, error: Error) -> Result<Vec<ObjectInfo>> {
         let Some((objects, as_of)) = self.drawer.list(prefix).await else { return Err(error) };
+        self.go_without(as_of, error)?;
+        Ok(objects)
+    }
+
+    /// From now on what was true `as_of` is shown, because of `error`. Errors: it is too old for that.
+    fn go_without(&self, as_of: SystemTime, error: Error) -> Result<()> {
         let age = SystemTime::now().duration_since(as_of).unwrap_or_default();
         if self.oldest.is_some_and(|oldest| age > oldest) {
             let days = age.as_secs() / 86_400;
@@ -93,7 +104,7 @@ impl Cached {
         }
         let error = state.outage.take().map_or(error, |outage| outage.error);
         state.outage = Some(Outage { error, as_of });
-        Ok(objects)
+        Ok(())
     }
 
     async fn listed(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
@@ -119,6 +130,24 @@ impl Cached {
         objects
     }
 
+    async fn level(&self, prefix: &str) -> Result<Level> {
+        let seen = self.lock().seen_levels.contains(prefix);
+        let kept = if seen { None } else { self.drawer.level(prefix).await };
+        let level = match kept {
+            None => self.inner.list_level(prefix).await?,
+            Some((level, as_of)) => match self.ask(|| self.inner.list_level(prefix)).await {
+                Ok(level) => level,
+                Err(error) if is_outage(&error) => return self.go_without(as_of, error).map(|()| level),
+                Err(error) => return Err(error),
+            },
+        };
+        self.drawer.put_level(prefix, &level);
+        let mut state = self.lock();
+        state.seen_levels.insert(prefix.to_owned());
+        state.outage = None;
+        Ok(level)
+    }
+
     async fn whole(&self, key: &str, limit: u64) -> Result<Bytes> {
         let named = named_by_hash(key);
         let kept = self.drawer.object(key).await.filter(|kept| kept.len() as u64 <= limit);
@@ -133,7 +162,13 @@ impl Cached {
             }
             (None, Some(kept)) => match self.ask(|| self.inner.get(key, limit)).await {
                 Ok(object) if object == kept => Ok(object),
-                Ok(object) => Ok(self.keep_small(key, object)),
+                Ok(object) => {
+                    // Another repository is here than the one that was listed.
+                    if key == CONFIG {
+                        self.drawer.forget_lists();
+                    }
+                    Ok(self.keep_small(key, object))
+                }
                 Err(error) if is_outage(&error) => Ok(kept),
                 Err(error) => Err(error),
             },
@@ -186,7 +221,7 @@ impl ObjectStore for Cached {
     }
 
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
-        self.inner.list_level(prefix)
+        self.level(prefix).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
@@ -266,6 +301,10 @@ mod tests {
 
         fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
             self.meet(prefix, self.inner.list(prefix))
+        }
+
+        fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+            self.meet(prefix, self.inner.list_level(prefix))
         }
 
         fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
@@ -425,5 +464,54 @@ mod tests {
         assert_eq!(error.kind(), Kind::Unavailable);
         let (store, _) = bed.opened(Some(LONG));
         assert!(store.list("keys/").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_level_is_told_as_it_was_last_and_is_no_listing_of_all() {
+        let bed = Bed::new(&[("a/config", ""), ("b/config", ""), ("file", "")]);
+        let (store, disk) = bed.opened(None);
+        let seen = store.list_level("").await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        assert_eq!(
+            store.list_level("").await.unwrap_err().kind(),
+            Kind::Unavailable,
+            "it has seen the present"
+        );
+        let (store, _) = bed.opened(None);
+        let level = store.list_level("").await.unwrap();
+        assert_eq!((level.below.len(), keys(&level.objects)), (seen.below.len(), vec!["file"]));
+        assert!(store.outage().is_some());
+        assert!(store.list("").await.is_err() && store.list_level("a/").await.is_err(), "never listed");
+    }
+
+    #[tokio::test]
+    async fn listings_of_a_repository_that_is_another_now_are_forgotten() {
+        let bed = Bed::new(&[("config", "one"), ("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        bed.far.inner.insert("config", "other").unwrap();
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        let (store, _) = bed.opened(None);
+        assert_eq!(store.get("config", MUCH).await.unwrap(), "other");
+        assert!(store.list("keys/").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn stores_of_one_name_do_not_answer_for_each_other() {
+        let bed = Bed::new(&[("config", "one"), ("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        let far: Arc<dyn ObjectStore> = Arc::<Far>::clone(&bed.far);
+        let other = Cached::new(far, Drawer::new(disk, "far", "far").of("another place"), None);
+        assert!(other.get("config", MUCH).await.is_err() && other.list("keys/").await.is_err());
     }
 }

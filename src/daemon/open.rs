@@ -76,6 +76,13 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     if failed.len() == members.len() + groups.len() {
         return Err(all_failed(failed));
     }
+    // Of those that could be listed in part.
+    left_out.extend(
+        groups
+            .iter()
+            .filter(|group| group.names().is_some())
+            .filter_map(|group| group.failure().map(|error| error.to_string())),
+    );
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
     let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
@@ -158,11 +165,19 @@ pub(super) fn spec(source: &config::Source, common: &Common) -> Result<restic::S
     }
     let mut source = source.clone();
     source.read_secrets()?;
-    let store = |location| store(location, &source.credentials).context(|| source.title.clone());
-    let (cold, hot) = (store(&source.location)?, source.hot.as_ref().map(store).transpose()?);
+    let titled = || source.title.clone();
+    let hot = source.hot.as_ref().map(|hot| store(hot, &source.credentials)).transpose().context(titled)?;
+    let cold = match (&source.location, &source.within) {
+        (Location::Local(path), Some(within)) => {
+            Local::within(path, within).map(|local| Arc::new(local) as Arc<dyn ObjectStore>)
+        }
+        (location, _) => store(location, &source.credentials),
+    };
+    let cold = cold.context(titled)?;
     let password = source.password.read(&source.name, &source.title)?;
-    let (cold, drawer) = common.kept(&source.location, cold, &source.title);
-    let kept = |(location, hot)| common.kept(location, hot, &source.title).0;
+    let kept = |location, store| common.kept(location, &source.credentials, store, &source.title);
+    let (cold, drawer) = kept(&source.location, cold);
+    let kept = |(location, hot)| kept(location, hot).0;
     let hot = source.hot.as_ref().zip(hot).map(kept);
     Ok(restic::Spec {
         name: source.title.clone(),

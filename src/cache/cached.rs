@@ -35,6 +35,9 @@ const SLOW: Duration = Duration::from_secs(15);
 /// What may change is kept up to this size.
 const SMALL: usize = 1 << 20;
 
+/// What a repository is known by: random bytes that stay as they are as long as it is there.
+const CONFIG: &str = "config";
+
 /// A distant store with a cache.
 pub struct Cached(Arc<Inner>);
 
@@ -50,6 +53,8 @@ struct Inner {
 struct State {
     /// Prefixes whose listing the store itself answered.
     seen: HashSet<String>,
+    /// The same of one level.
+    seen_levels: HashSet<String>,
     /// Why the cache answers, since when, and as of when.
     outage: Option<Outage>,
     /// When the store could not be reached last, and why.
@@ -133,9 +138,8 @@ impl Inner {
         .await
     }
 
-    /// What the store said last, when it cannot be reached because of `error`.
-    fn last_lists(&self, kept: Kept, error: Error) -> Result<Vec<Vec<ObjectInfo>>> {
-        let (lists, as_of) = kept;
+    /// From now on what was true `as_of` is shown, because of `error`. Errors: it is too old for that.
+    fn go_without(&self, as_of: SystemTime, error: Error) -> Result<()> {
         let age = SystemTime::now().duration_since(as_of).unwrap_or_default();
         if self.oldest.is_some_and(|oldest| age > oldest) {
             let days = age.as_secs() / 86_400;
@@ -150,7 +154,7 @@ impl Inner {
         }
         let error = state.outage.take().map_or(error, |outage| outage.error);
         state.outage = Some(Outage { error, as_of });
-        Ok(lists)
+        Ok(())
     }
 
     async fn listed(self: &Arc<Self>, prefixes: &[&str]) -> Result<Vec<Vec<ObjectInfo>>> {
@@ -158,7 +162,7 @@ impl Inner {
         let kept = if seen { None } else { self.drawer.lists(prefixes).await };
         let Some(kept) = kept else { return self.list_now(prefixes).await };
         match self.ask_for_lists(prefixes).await {
-            Err(error) if is_outage(&error) => self.last_lists(kept, error),
+            Err(error) if is_outage(&error) => self.go_without(kept.1, error).map(|()| kept.0),
             answer => answer,
         }
     }
@@ -176,6 +180,24 @@ impl Inner {
         Ok(lists)
     }
 
+    async fn level(&self, prefix: &str) -> Result<Level> {
+        let seen = self.lock().seen_levels.contains(prefix);
+        let kept = if seen { None } else { self.drawer.level(prefix).await };
+        let level = match kept {
+            None => self.store.list_level(prefix).await?,
+            Some((level, as_of)) => match self.ask(async { self.store.list_level(prefix).await }).await {
+                Ok(level) => level,
+                Err(error) if is_outage(&error) => return self.go_without(as_of, error).map(|()| level),
+                Err(error) => return Err(error),
+            },
+        };
+        self.drawer.put_level(prefix, &level);
+        let mut state = self.lock();
+        state.seen_levels.insert(prefix.to_owned());
+        state.outage = None;
+        Ok(level)
+    }
+
     async fn whole(&self, key: &str, limit: u64) -> Result<Bytes> {
         let named = named_by_hash(key);
         let kept = self.drawer.object(key).await.filter(|kept| kept.len() as u64 <= limit);
@@ -190,7 +212,13 @@ impl Inner {
             }
             (None, Some(kept)) => match self.ask(async { self.store.get(key, limit).await }).await {
                 Ok(object) if object == kept => Ok(object),
-                Ok(object) => Ok(self.keep_small(key, object)),
+                Ok(object) => {
+                    // Another repository is here than the one that was listed.
+                    if key == CONFIG {
+                        self.drawer.forget_lists();
+                    }
+                    Ok(self.keep_small(key, object))
+                }
                 Err(error) if is_outage(&error) => Ok(kept),
                 Err(error) => Err(error),
             },
@@ -205,9 +233,6 @@ impl Inner {
         object
     }
 }
-
-/// Listings in the cache, and of when they are.
-type Kept = (Vec<Vec<ObjectInfo>>, SystemTime);
 
 /// Whether the store could not be asked, rather than said no.
 fn is_outage(error: &Error) -> bool {
@@ -250,7 +275,7 @@ impl ObjectStore for Cached {
     }
 
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
-        self.0.store.list_level(prefix)
+        self.0.level(prefix).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
@@ -285,7 +310,7 @@ mod tests {
         /// How long a listing takes.
         slow: Mutex<Duration>,
         /// What alone fails.
-        fails: Mutex<String>,
+        fails: Mutex<Option<&'static str>>,
     }
 
     impl Far {
@@ -298,8 +323,8 @@ mod tests {
         }
 
         /// Listings of `prefix` alone fail.
-        fn fail_on(&self, prefix: &str) {
-            prefix.clone_into(&mut self.fails.lock().unwrap());
+        fn fail_on(&self, prefix: Option<&'static str>) {
+            *self.fails.lock().unwrap() = prefix;
         }
 
         fn fail(&self, kind: Option<Kind>) {
@@ -316,7 +341,7 @@ mod tests {
             call: BoxFuture<'a, Result<T>>,
         ) -> BoxFuture<'a, Result<T>> {
             self.asked.lock().unwrap().push(what.to_owned());
-            let fails = (*self.fails.lock().unwrap() == what).then_some(Kind::Unavailable);
+            let fails = (*self.fails.lock().unwrap() == Some(what)).then_some(Kind::Unavailable);
             let kind = fails.or(*self.answers.lock().unwrap());
             let stalls = self.stalls.load(std::sync::atomic::Ordering::SeqCst);
             async move {
@@ -347,6 +372,10 @@ mod tests {
                 listing.await
             }
             .boxed()
+        }
+
+        fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
+            self.meet(prefix, self.inner.list_level(prefix))
         }
 
         fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
@@ -524,7 +553,7 @@ mod tests {
         disk.flush(LONG);
         bed.far.inner.insert("snapshots/b", "").unwrap();
         bed.far.inner.insert("index/b", "").unwrap();
-        bed.far.fail_on("index/");
+        bed.far.fail_on(Some("index/"));
         for _ in 0..2 {
             let (store, disk) = bed.opened(None);
             let lists = store.lists(both).await.unwrap();
@@ -535,10 +564,10 @@ mod tests {
             assert!(store.outage().is_some());
             disk.flush(LONG);
         }
-        bed.far.fail_on("nothing");
+        bed.far.fail_on(None);
         let (store, _) = bed.opened(None);
         assert!(store.lists(both).await.unwrap().iter().all(|list| list.len() == 2));
-        bed.far.fail_on("index/");
+        bed.far.fail_on(Some("index/"));
         assert_eq!(store.lists(both).await.unwrap_err().kind(), Kind::Unavailable);
     }
 
@@ -555,5 +584,54 @@ mod tests {
         assert_eq!(error.kind(), Kind::Unavailable);
         let (store, _) = bed.opened(Some(LONG));
         assert!(store.list("keys/").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_level_is_told_as_it_was_last_and_is_no_listing_of_all() {
+        let bed = Bed::new(&[("a/config", ""), ("b/config", ""), ("file", "")]);
+        let (store, disk) = bed.opened(None);
+        let seen = store.list_level("").await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        assert_eq!(
+            store.list_level("").await.unwrap_err().kind(),
+            Kind::Unavailable,
+            "it has seen the present"
+        );
+        let (store, _) = bed.opened(None);
+        let level = store.list_level("").await.unwrap();
+        assert_eq!((level.below.len(), keys(&level.objects)), (seen.below.len(), vec!["file"]));
+        assert!(store.outage().is_some());
+        assert!(store.list("").await.is_err() && store.list_level("a/").await.is_err(), "never listed");
+    }
+
+    #[tokio::test]
+    async fn listings_of_a_repository_that_is_another_now_are_forgotten() {
+        let bed = Bed::new(&[("config", "one"), ("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        bed.far.inner.insert("config", "other").unwrap();
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        let (store, _) = bed.opened(None);
+        assert_eq!(store.get("config", MUCH).await.unwrap(), "other");
+        assert!(store.list("keys/").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn stores_of_one_name_do_not_answer_for_each_other() {
+        let bed = Bed::new(&[("config", "one"), ("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.get("config", MUCH).await.unwrap();
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        let far: Arc<dyn ObjectStore> = Arc::<Far>::clone(&bed.far);
+        let other = Cached::new(far, Drawer::new(disk, "far", "far").of("another place"), None);
+        assert!(other.get("config", MUCH).await.is_err() && other.list("keys/").await.is_err());
     }
 }

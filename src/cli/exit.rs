@@ -7,17 +7,23 @@ use crate::error::{Error, Kind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// Done.
-    Ok = 0,
+    Ok,
     /// What was typed or configured is wrong.
-    Usage = 1,
+    Usage,
     /// The machine lacks something: `/dev/fuse`, memory, a system call.
-    System = 2,
+    System,
     /// A bug in this program.
-    Internal = 4,
+    Internal,
     /// Ended by a signal or by the user.
-    Interrupted = 8,
+    Interrupted,
     /// The mount or the command failed: wrong password, no repository, damage, busy, unreachable.
-    Failed = 32,
+    Failed,
+    /// A monitor is to warn: of `status --fail-older-than` alone, as Nagios has it.
+    Warning,
+    /// A monitor is to raise alarm.
+    Critical,
+    /// A monitor could not find out.
+    Unknown,
 }
 
 /// What the help of every command says about exit codes.
@@ -25,6 +31,19 @@ pub const HELP: &str = "Exit codes: 0 done · 1 wrong usage or configuration · 
 memory) · 4 a bug in backupfs · 8 interrupted · 32 failed (wrong password, no repository, damage, busy)";
 
 impl Code {
+    /// The number that the process ends with.
+    pub fn number(self) -> u8 {
+        match self {
+            Code::Ok => 0,
+            Code::Usage | Code::Warning => 1,
+            Code::System | Code::Critical => 2,
+            Code::Unknown => 3,
+            Code::Internal => 4,
+            Code::Interrupted => 8,
+            Code::Failed => 32,
+        }
+    }
+
     /// The exit code for a command that ended with `error`.
     pub fn of(error: &Error) -> Self {
         match error.kind() {
@@ -50,7 +69,7 @@ impl Code {
 
 impl From<Code> for std::process::ExitCode {
     fn from(code: Code) -> Self {
-        std::process::ExitCode::from(code as u8)
+        std::process::ExitCode::from(code.number())
     }
 }
 
@@ -70,14 +89,14 @@ mod tests {
             (Kind::Unsupported, 32),
             (Kind::TimedOut, 32),
         ] {
-            assert_eq!(Code::of(&Error::new(kind, "x")) as u8, code, "{kind:?}");
+            assert_eq!(Code::of(&Error::new(kind, "x")).number(), code, "{kind:?}");
         }
     }
 
     #[test]
     fn help_names_every_code() {
         for code in [Code::Ok, Code::Usage, Code::System, Code::Internal, Code::Interrupted, Code::Failed] {
-            let number = format!("{} ", code as u8);
+            let number = format!("{} ", code.number());
             assert!(HELP.contains(&number), "{code:?}");
         }
     }

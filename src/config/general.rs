@@ -43,6 +43,7 @@ impl Default for General {
                 timeout: Duration::from_secs(60),
                 mount_timeout: Duration::from_secs(60),
                 log: Log::default(),
+                metrics_socket: None,
             },
         }
     }
@@ -60,6 +61,7 @@ pub const KEYS: &[Key<General>] = &[
     Key { name: "log", set: |g, e| e.absolute_path().map(|v| g.mount.log.file = Some(v)) },
     Key { name: "log-level", set: |g, e| e.choice(LEVELS).map(|v| g.mount.log.level = v) },
     Key { name: "memory", set: memory },
+    Key { name: "metrics-socket", set: |g, e| e.absolute_path().map(|v| g.mount.metrics_socket = Some(v)) },
     Key { name: "mount-timeout", set: |g, e| e.duration().map(|v| g.mount.mount_timeout = v) },
     Key { name: "mountpoint", set: |g, e| e.absolute_path().map(|v| g.mount.mountpoint = Some(v)) },
     Key { name: "noexec", set: |g, e| e.flag().map(|v| g.mount.noexec = v) },
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn every_option_does_what_it_says() {
         let all = "allow_other,noexec,xattrs=user,owner=mounter,idmap=u:1000:2000+b:0:100000:10,timeout=2min,\
-                   mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,\
+                   mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,metrics-socket=/run/b.sock,\
                    mountpoint=/mnt/b,cache-dir=/var/c,cache-size=5G,offline-max=7d";
         let general = typed(all).unwrap();
         let mount = &general.mount;
@@ -252,6 +254,7 @@ mod tests {
         assert_eq!((general.memory, general.refresh), (48 << 20, Duration::from_secs(10)));
         assert_eq!((general.names.time, general.names.format.as_str()), (TimeStyle::Utc, "%F"));
         assert_eq!(mount.log, Log { file: Some(PathBuf::from("/var/log/b")), level: Level::Debug });
+        assert_eq!(mount.metrics_socket.as_deref(), Some(Path::new("/run/b.sock")));
         assert_eq!(mount.mountpoint.as_deref(), Some(Path::new("/mnt/b")));
         assert_eq!(general.cache_dir, Some(CacheDir::At("/var/c".into())));
         assert_eq!(

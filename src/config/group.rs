@@ -1,6 +1,8 @@
 //! Many repositories as one source: what is said once and holds for every member.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use super::given::Entry;
 use super::location::{self, Location, Pattern, Spelled};
 use super::members;
 use super::source::{self, AccessDraft, Draft};
-use super::{Access, Credentials, Password, Source, wire};
+use super::{Access, Credentials, Password, S3Access, Source, wire};
 use crate::error::{Context, Error, Kind, Result};
 
 /// Many repositories. A member's own settings are made when it is opened.
@@ -29,6 +31,10 @@ pub struct Group {
     pub has_member_passwords: bool,
     /// How the place lets us in, for listing and for members of which nothing else is said.
     pub credentials: Credentials,
+    /// How often members are listed, where that is not said of all.
+    pub refresh: Option<Duration>,
+    /// How old the newest snapshot of a member may become.
+    pub expect_every: Duration,
     access: Option<AccessDraft>,
     said: Vec<Entry>,
     #[serde(with = "wire::path")]
@@ -101,6 +107,8 @@ impl Group {
             password: if has_member_passwords { Password::default() } else { common },
             has_member_passwords,
             credentials,
+            refresh: draft.refresh,
+            expect_every: draft.expect_every.unwrap_or(source::EXPECT_EVERY),
             list: draft.members,
             access: draft.access,
             said: said.iter().filter(of_members).cloned().collect(),
@@ -127,20 +135,37 @@ impl Group {
         };
         // Of all else, the group's was read once, or stood in an environment that is gone.
         let own_password = self.has_member_passwords || says("password");
-        let own_s3 = draft.s3_secret.is_by_member() || says("s3-");
-        let own_rest = draft.rest_password.is_by_member() || says("rest-") || url.password.is_some();
+        let own_key = draft.s3_secret.is_by_member() || says("s3-key-id") || says("s3-secret");
+        let own_login = draft.rest_password.is_by_member() || says("rest-password") || url.password.is_some();
         let mut source = draft.source(url, Some(name), &self.base, self.typed)?;
         if !own_password {
             source.password = self.password.clone();
         }
-        if !own_s3 {
-            source.credentials.s3 = self.credentials.s3.clone();
+        let Credentials { s3, rest, .. } = &mut source.credentials;
+        *s3 = self.s3_of(std::mem::take(s3), own_key, says);
+        if !own_login {
+            rest.password = self.credentials.rest.password.clone();
         }
-        if !own_rest {
-            source.credentials.rest = self.credentials.rest.clone();
-        }
+        rest.user = rest.user.take().or_else(|| self.credentials.rest.user.clone());
         source.title = title;
         Ok(source)
+    }
+
+    /// How a member of whom `own` is said is let in by S3: as somebody of its own where its line says who that is, else as
+    /// the group. What else the line says of S3 counts either way.
+    fn s3_of(&self, own: S3Access, own_key: bool, says: impl Fn(&str) -> bool) -> S3Access {
+        let nobody = Password::default;
+        let S3Access { region, addressing, role, .. } = own.clone();
+        let who = if says("s3-anonymous") {
+            own
+        } else if own_key {
+            S3Access { anonymous: false, ..own }
+        } else if says("s3-profile") {
+            S3Access { key_id: None, secret: nobody(), session: nobody(), anonymous: false, ..own }
+        } else {
+            self.credentials.s3.clone()
+        };
+        S3Access { region, addressing, role, ..who }
     }
 
     /// Every location that it names.
@@ -152,21 +177,36 @@ impl Group {
         self.places.iter().map(location).collect()
     }
 
-    /// Whether anything was said of who may enter members.
+    /// Whether anything was said of who may enter all members.
     pub fn has_access(&self) -> bool {
         self.access.is_some()
     }
 
-    /// Owner and mode of the directory of `member`; `None` when nothing was said of it or there is no such user.
-    pub fn access(&self, member: &str) -> Option<Access> {
-        self.access.as_ref()?.of(member)
+    /// Owner and mode of the directory of `member`, found at `at`; `None` when nothing was said of it or there is no such
+    /// user. May ask a network.
+    pub fn access(&self, member: &str, at: &MemberAt) -> Option<Access> {
+        self.said_access(at)?.of(member)
+    }
+
+    /// The same without asking anybody; `None` when somebody would have to be asked.
+    pub fn known_access(&self, member: &str, at: &MemberAt) -> Option<Option<Access>> {
+        self.said_access(at).map_or(Some(None), |access| access.known(member))
+    }
+
+    /// What a line says wrong lets nobody in.
+    fn said_access(&self, at: &MemberAt) -> Option<Cow<'_, AccessDraft>> {
+        let own = match at {
+            MemberAt::Line(line) => line.access().ok()?,
+            MemberAt::Location(_) => None,
+        };
+        own.map(Cow::Owned).or(self.access.as_ref().map(Cow::Borrowed))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::file;
     use super::super::source::{Described, check_table, draft};
+    use super::super::{Login, file};
     use super::*;
 
     fn group(text: &str) -> Result<Group> {
@@ -229,8 +269,25 @@ mod tests {
         );
         let error = member.password.read("jdoe", "t").unwrap_err().to_string();
         assert!(error.starts_with("password file /keys/jdoe"), "{error}");
-        assert_eq!(group.access("root"), Some(Access { uid: 0, gid: 0, perm: 0o750 }));
-        assert_eq!(group.access("no such user"), None);
+        let access = |name: &str| group.access(name, &place("/srv/restic/x"));
+        assert_eq!(access("root"), Some(Access { uid: 0, gid: 0, perm: 0o750 }));
+        assert_eq!(access("no such user"), None);
+    }
+
+    #[test]
+    fn a_line_says_who_may_enter_its_member() {
+        let group =
+            group("name = 'all'\nmembers-command = 'x'\naccess = { user = 'root', mode = '0755' }").unwrap();
+        let perm = |text: &str| group.access("root", &line(text)).map(|access| access.perm);
+        assert_eq!(perm(r#"{"url": "/a"}"#), Some(0o755));
+        assert_eq!(perm(r#"{"url": "/a", "access": {"user": "{member}", "mode": "0700"}}"#), Some(0o700));
+        assert_eq!(perm(r#"{"url": "/a", "access": {"user": "no such user"}}"#), None, "not the group's");
+        let open = self::group("name = 'all'\nmembers-command = 'x'").unwrap();
+        let own = line(r#"{"url": "/a", "access": "5:5:0750"}"#);
+        assert_eq!(open.known_access("a", &own), Some(Some(Access { uid: 5, gid: 5, perm: 0o750 })));
+        assert_eq!(open.known_access("a", &line("/a")), Some(None));
+        let unasked = line(r#"{"url": "/a", "access": {"user": "{member}"}}"#);
+        assert_eq!(open.known_access("never asked for", &unasked), None);
     }
 
     #[test]
@@ -263,6 +320,41 @@ mod tests {
         assert!(!format!("{own:?}").contains("hunter"));
         let error = group.member("c", &line(r#"{"name": "c", "url": "rest:h"}"#)).unwrap_err().to_string();
         assert!(error.starts_with("all/c: rest: what follows is no URL"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_says_where_does_not_say_who() {
+        let mut group = group("name = 'all'\nmembers-command = 'x'\ns3-region = 'r'").unwrap();
+        let known = |text: &str| Password::known(super::super::Secret::new(text.as_bytes().to_vec().into()));
+        // As an environment leaves them.
+        let Credentials { s3, rest, .. } = &mut group.credentials;
+        (s3.key_id, s3.secret, s3.session) = (Some("AK".into()), known("secret"), known("token"));
+        (rest.user, rest.password) = (Some("me".into()), known("word"));
+        let s3 = |more: &str| {
+            let text = format!(r#"{{"name": "a", "url": "s3:https://h.x/a", {more}}}"#);
+            let S3Access { key_id, secret, session, region, role, profile, anonymous, .. } =
+                group.member("a", &line(&text)).unwrap().credentials.s3;
+            let secrets = (secret.known_bytes().is_some(), session.known_bytes().is_some());
+            (key_id, secrets, region.unwrap(), role.or(profile), anonymous)
+        };
+        let key = || Some("AK".to_owned());
+        assert_eq!(s3(r#""s3-region": "q""#), (key(), (true, true), "q".into(), None, false));
+        assert_eq!(s3(r#""s3-role": "x""#), (key(), (true, true), "r".into(), Some("x".into()), false));
+        assert_eq!(s3(r#""s3-profile": "p""#), (None, (false, false), "r".into(), Some("p".into()), false));
+        assert_eq!(
+            s3(r#""s3-key-id": "own""#),
+            (Some("own".into()), (false, false), "r".into(), None, false)
+        );
+        assert!(s3(r#""s3-anonymous": true"#).4);
+        let rest = |url: &str, more: &str| {
+            let text = format!(r#"{{"name": "a", "url": "{url}"{more}}}"#);
+            let Login { user, password } = group.member("a", &line(&text)).unwrap().credentials.rest;
+            (user.unwrap(), password.known_bytes().map(<[u8]>::to_vec).unwrap())
+        };
+        let login = |user: &str, word: &str| (user.to_owned(), word.as_bytes().to_vec());
+        assert_eq!(rest("rest:https://h.x/", r#", "rest-user": "you""#), login("you", "word"));
+        assert_eq!(rest("rest:https://h.x/", r#", "rest-password": "own""#), login("me", "own"));
+        assert_eq!(rest("rest:https://you:own@h.x/", "").1, b"own");
     }
 
     #[test]

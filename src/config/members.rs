@@ -4,19 +4,30 @@
 //! a hundred bytes each, until somebody looks at their member.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::given::{Entry, Given};
-use super::source;
+use super::password::owner_is_trusted;
+use super::source::{self, AccessDraft};
 use super::{MemberList, command, location};
 use crate::error::{Error, Kind, Result};
 
 /// What one line says of a member.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Line(Arc<Zeroizing<String>>);
+pub struct Line {
+    text: Arc<Zeroizing<String>>,
+    /// It says who may enter.
+    pub has_access: bool,
+    /// It holds a secret itself.
+    pub has_secret: bool,
+}
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,13 +54,13 @@ pub fn lines(from: &str, text: &[u8], secrets: bool) -> Vec<Result<(String, Line
 /// No list is longer.
 const LONGEST: u64 = 256 << 20;
 
-/// The members that `list` names, read or asked for now, as [`lines`] has them. Errors: a list that cannot be had.
+/// The members that `list` names, read or asked for now, as [`lines`] has them. Errors: a list that cannot be had, and
+/// `Denied` for a file that others may write to.
 pub fn listed(list: &MemberList) -> Result<Vec<Result<(String, Line)>>> {
     match list {
         MemberList::File(path) => {
             let name = path.display().to_string();
-            let text = std::fs::read(path).map_err(|e| Error::io(format!("members-file {name}"), e))?;
-            Ok(lines(&name, &text, false))
+            Ok(lines(&name, &from_file(path)?, false))
         }
         MemberList::Command(line) => {
             let text = command::output(line, "", LONGEST);
@@ -59,10 +70,32 @@ pub fn listed(list: &MemberList) -> Result<Vec<Result<(String, Line)>>> {
     }
 }
 
+/// What lies in `path`. Lines may name commands, which run as whoever mounts: a file that others may write to would let
+/// them run what they like.
+fn from_file(path: &Path) -> Result<Vec<u8>> {
+    let failed = |e| Error::io(format!("members-file {}", path.display()), e);
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    let wrong = match (owner_is_trusted(meta.uid()), meta.mode() & 0o022) {
+        (false, _) => "belongs to another user (chown it to root or to whoever mounts)",
+        (true, 0) => {
+            let mut text = Vec::new();
+            file.take(LONGEST).read_to_end(&mut text).map_err(failed)?;
+            return Ok(text);
+        }
+        (true, _) => "can be written to by others (chmod go-w)",
+    };
+    let why = "and lines of it may name commands to run";
+    Err(Error::new(Kind::Denied, format!("members-file {} {wrong}, {why}", path.display())))
+}
+
 fn named(line: &str, place: &str, secrets: bool) -> Result<(String, Line)> {
-    let line = Line(Arc::new(Zeroizing::new(line.to_owned())));
+    let text = Arc::new(Zeroizing::new(line.to_owned()));
+    let mut line = Line { text, has_access: false, has_secret: false };
     let entries = line.entries_at(place)?;
-    if !secrets && entries.iter().any(source::is_secret) {
+    line.has_access = entries.iter().any(|entry| entry.key == "access");
+    line.has_secret = entries.iter().any(source::is_secret);
+    if !secrets && line.has_secret {
         return Err(wrong(place, "a password does not belong here, where others can read it"));
     }
     let text = |key: &str| entries.iter().find(|entry| entry.key == key).and_then(|entry| entry.text().ok());
@@ -80,11 +113,25 @@ impl Line {
         self.entries_at("members")
     }
 
-    fn entries_at(&self, place: &str) -> Result<Vec<Entry>> {
-        if self.0.starts_with('{') {
-            return object(&self.0, place);
+    /// Who may enter, where it says so. Errors: as [`Line::entries`].
+    pub(super) fn access(&self) -> Result<Option<AccessDraft>> {
+        if !self.has_access {
+            return Ok(None);
         }
-        let mut words = self.0.split_ascii_whitespace();
+        let access = self.entries()?.into_iter().filter(|entry| entry.key == "access").collect::<Vec<_>>();
+        Ok(source::draft("members", &access)?.access)
+    }
+
+    /// As it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn entries_at(&self, place: &str) -> Result<Vec<Entry>> {
+        if self.text.starts_with('{') {
+            return object(&self.text, place);
+        }
+        let mut words = self.text.split_ascii_whitespace();
         let (first, second) = (words.next(), words.next());
         if words.next().is_some() {
             return Err(wrong(place, "a member is URL, NAME URL, or a JSON object"));
@@ -167,6 +214,41 @@ mod tests {
             ]
         );
         assert_eq!(found.iter().flatten().count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_to_names_nobody() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("members");
+        std::fs::write(&path, "/a\n").unwrap();
+        let read = |mode: u32| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            listed(&MemberList::File(path.clone())).map(|found| found.len())
+        };
+        for mode in [0o600, 0o644, 0o444] {
+            assert_eq!(read(mode).unwrap(), 1, "{mode:o}");
+        }
+        for mode in [0o620, 0o602, 0o666] {
+            let error = read(mode).unwrap_err();
+            assert_eq!(error.kind(), Kind::Denied, "{mode:o}");
+            assert!(error.to_string().contains("chmod go-w"), "{error}");
+        }
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(1000), None).unwrap();
+            let error = read(0o600).unwrap_err();
+            assert!(error.kind() == Kind::Denied && error.to_string().contains("another user"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_say_who_may_enter() {
+        let access = |text: &str| lines("list", text.as_bytes(), false).remove(0).unwrap().1.access();
+        assert!(access("/access").unwrap().is_none());
+        assert!(access(r#"{"url": "/a"}"#).unwrap().is_none());
+        let said = access(r#"{"url": "/a", "access": {"user": "root", "mode": "0750"}}"#).unwrap().unwrap();
+        assert_eq!(said.of("a").map(|access| access.perm), Some(0o750));
+        access(r#"{"url": "/a", "access": {"user": "no such user"}}"#).unwrap_err();
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub struct Source {
     pub location: Location,
     /// The hot part of a pair.
     pub hot: Option<Location>,
+    /// On this machine: no link may lead out of this directory.
+    #[serde(with = "wire::optional_path")]
+    pub within: Option<PathBuf>,
     /// Where its password comes from.
     #[serde(skip)]
     pub password: Password,
@@ -89,6 +92,10 @@ pub struct Source {
     pub access: Option<Access>,
     /// Zone of snapshots that record none.
     pub zone: Option<String>,
+    /// How often it is listed, where that is not said of all.
+    pub refresh: Option<Duration>,
+    /// How old the newest snapshot of a set may become.
+    pub expect_every: Duration,
 }
 
 /// What is secret about a source: the password of its repository, then those of its place. Always in the same order.
@@ -126,12 +133,20 @@ impl Source {
     /// Reads its password and those of its place, which are known from then on; may run commands or ask on the terminal.
     /// Errors, which name the source: as [`Password::read`] has them.
     pub fn read_secrets(&mut self) -> Result<()> {
+        self.read_access()?;
         let read = |source: &mut Source| -> Result<()> {
-            source.credentials.settle(&source.name)?;
             source.password = Password::known(source.password.read(&source.name, &source.title)?);
             Ok(())
         };
         read(self).context(|| self.title.clone())
+    }
+}
+
+impl Source {
+    /// Reads what its place wants to hear, and not the password of the repository. Errors as [`Source::read_secrets`].
+    pub fn read_access(&mut self) -> Result<()> {
+        let title = &self.title;
+        self.credentials.settle(&self.name).context(|| title.clone())
     }
 }
 
@@ -218,6 +233,9 @@ pub struct Mount {
     pub mount_timeout: Duration,
     /// Where the log goes.
     pub log: Log,
+    /// Where counters can be asked for.
+    #[serde(with = "wire::optional_path")]
+    pub metrics_socket: Option<PathBuf>,
 }
 
 /// Which extended attributes are shown.
@@ -322,6 +340,13 @@ pub struct Typed {
 pub fn size(text: &str) -> Result<u64> {
     values::size(text)
         .ok_or_else(|| Error::new(Kind::Usage, format!("\"{text}\" must be a size such as 500M or 5G")))
+}
+
+/// A length of time as options have it (`60s`, `36h`). Errors: `Usage`.
+pub fn duration(text: &str) -> Result<Duration> {
+    values::duration(text).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("\"{text}\" must be a length of time such as 90min or 36h"))
+    })
 }
 
 /// Where the cache is that `typed`, the configuration file (if there is one) and the environment mean, and how large it may

@@ -184,7 +184,8 @@ fn from_file(file: &Path, typed: bool) -> Result<Secret> {
     Ok(Secret(clean(&bytes)))
 }
 
-fn owner_is_trusted(uid: u32) -> bool {
+/// Whether what belongs to `uid` is nobody else's to change: root's, or ours.
+pub(super) fn owner_is_trusted(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub struct Draft {
     pub set: Option<String>,
     pub access: Option<AccessDraft>,
     pub zone: Option<String>,
+    pub refresh: Option<Duration>,
+    pub expect_every: Option<Duration>,
     /// Where it was said.
     pub place: String,
 }
@@ -80,6 +83,7 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "client-cert",
         set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
     },
+    Key { name: "expect-every", set: |d, e| e.duration().map(|v| d.expect_every = Some(v)) },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
@@ -107,6 +111,7 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "rclone-program",
         set: |d, e| e.absolute_path().map(|v| d.credentials.rclone.program = Some(v)),
     },
+    Key { name: "refresh", set: |d, e| e.duration().map(|v| d.refresh = Some(v)) },
     Key { name: "repo-hot", set: |d, e| e.text().map(|v| d.hot = Some(v.into())) },
     Key { name: "rest-password-command", set: |d, e| command(e).map(|v| d.rest_password = v) },
     Key { name: "rest-password-file", set: |d, e| file(e).map(|v| d.rest_password = v) },
@@ -139,8 +144,11 @@ pub fn is_secret(entry: &Entry) -> bool {
     find(LINE_KEYS, entry).is_some()
 }
 
-/// What only a source itself can say: it would be the same of all.
-const OWN: &[&str] = &["url"];
+/// What only a source itself can say: it would be the same of all, or is said of the mount under the same name.
+const OWN: &[&str] = &["refresh", "url"];
+
+/// How often a set is expected to get a snapshot when nothing is said of it.
+pub const EXPECT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 const ADDRESSING: &[(&str, Addressing)] =
     &[("auto", Addressing::Auto), ("path", Addressing::Path), ("virtual", Addressing::Virtual)];
@@ -281,19 +289,42 @@ fn mode(entry: &Entry) -> Result<u16> {
 }
 
 impl AccessDraft {
-    /// What it comes to for `member`; `None` when there is no such user or group.
+    /// What it comes to for `member`; `None` when there is no such user or group. May ask a network.
     pub fn of(&self, member: &str) -> Option<Access> {
-        let id = |account: &Account, find: fn(&str) -> Option<u32>| match account {
-            Account::Is(id) => Some(*id),
-            Account::Named(name) => find(&name.replace(MEMBER, member)),
-        };
         // Who names a member does not choose a number with it.
-        let (uid, gid) = (id(&self.user, accounts::user_named)?, id(&self.group, accounts::group_named)?);
-        Some(Access { uid, gid, perm: self.perm.unwrap_or(0o700) })
+        let known = |find: fn(&str) -> Option<u32>| move |name: &str| Some(find(name));
+        self.with(member, known(accounts::user_named), known(accounts::group_named)).flatten()
+    }
+
+    /// The same as far as it is known without asking; `None` when somebody would have to ask.
+    pub fn known(&self, member: &str) -> Option<Option<Access>> {
+        self.with(member, accounts::known_user, accounts::known_group)
+    }
+
+    fn with(
+        &self,
+        member: &str,
+        user: impl Fn(&str) -> Option<Option<u32>>,
+        group: impl Fn(&str) -> Option<Option<u32>>,
+    ) -> Option<Option<Access>> {
+        let uid = self.user.id(member, user)?;
+        let gid = self.group.id(member, group)?;
+        let perm = self.perm.unwrap_or(0o700);
+        Some(uid.zip(gid).map(|(uid, gid)| Access { uid, gid, perm }))
+    }
+}
+
+impl Account {
+    fn id(&self, member: &str, find: impl Fn(&str) -> Option<Option<u32>>) -> Option<Option<u32>> {
+        match self {
+            Account::Is(id) => Some(Some(*id)),
+            Account::Named(name) => find(&name.replace(MEMBER, member)),
+        }
     }
 }
 
 /// What was described.
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is made")]
 pub enum Described {
     Source(Source),
     Group(Group),
@@ -330,6 +361,7 @@ impl Draft {
             title,
             location,
             hot: hot.map(|hot| hot.location),
+            within: None,
             password,
             credentials,
             key_hint: self.key_hint,
@@ -337,6 +369,8 @@ impl Draft {
             set: self.set,
             access: self.access.and_then(|access| access.of(&name)),
             zone: self.zone,
+            refresh: self.refresh,
+            expect_every: self.expect_every.unwrap_or(EXPECT_EVERY),
             name,
         })
     }

@@ -5,35 +5,42 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::{BoxFuture, join_all};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::found::{self, At, Branch, Found, Outcome, Row, branches};
 use super::keep::Common;
 use super::late::Late;
 use super::open::{begin, prepared, store};
 use super::together::flat;
 use super::{place, translate};
-use crate::config::location::{Glob, Pattern};
-use crate::config::{self, Location, MemberAt, Place, members};
+use crate::cache::Class;
+use crate::config::location::Pattern;
+use crate::config::{self, MemberAt, MemberList, Place, members};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{self, Access, Members};
 use crate::store::ObjectStore;
 
-/// Directories of one level that are listed at a time.
-const LISTS: usize = 16;
+/// Where a repository keeps its snapshots, and where restic kept them before 0.8.
+const SNAPSHOTS: &str = "snapshots/";
+const OLD_SNAPSHOTS: &str = "snapshot/";
 
 /// A listing that is this fresh is as good as a new one.
 const FRESH: Duration = Duration::from_secs(2);
+
+/// What is kept of a command's lines is called so.
+const LINES: &str = "members";
 
 /// The members of one group.
 pub struct Discovery {
     config: config::Group,
     common: Common,
+    /// What is listed of each place that is a pattern, by its number.
+    stores: Vec<OnceLock<Arc<dyn ObjectStore>>>,
     found: ArcSwapOption<Found>,
     turn: AsyncMutex<Option<Instant>>,
     failure: Mutex<Option<Error>>,
@@ -41,37 +48,11 @@ pub struct Discovery {
     told: Mutex<HashSet<String>>,
 }
 
-/// A complete listing.
-struct Found {
-    /// Sorted, each once.
-    names: Arc<[Arc<str>]>,
-    /// By name; one found in several places has several.
-    rows: Vec<(Arc<str>, At)>,
-}
-
-/// Where a member was found.
-#[derive(Clone, PartialEq)]
-enum At {
-    /// By a pattern (its number among the places): the names of all levels, joined by slashes.
-    Pattern(usize, Box<str>),
-    /// As a place of its own.
-    Single(usize),
-    /// In a list.
-    Line(members::Line),
-}
-
-/// A place on the way down a pattern.
-struct Branch {
-    /// What lies above, with a slash at the end unless it is empty.
-    prefix: String,
-    /// What the stars stood for so far.
-    stars: Vec<String>,
-}
-
 impl Discovery {
     /// Of a group whose secrets are known. Lists nothing yet.
     pub fn new(config: config::Group, common: Common) -> Arc<Self> {
         Arc::new(Discovery {
+            stores: config.places.iter().map(|_| OnceLock::new()).collect(),
             config,
             common,
             found: ArcSwapOption::empty(),
@@ -81,21 +62,33 @@ impl Discovery {
         })
     }
 
-    async fn find(&self) -> Result<Found> {
+    async fn find(&self) -> Result<Outcome> {
         let places = (0..).zip(&self.config.places).map(|(number, place)| self.rows_at(number, place));
-        let mut rows = Vec::new();
-        for found in join_all(places).await {
-            rows.extend(found?);
+        let mut answers = join_all(places).await;
+        if let Some(list) = &self.config.list {
+            answers.push(self.rows_of_list(list).await);
         }
-        rows.extend(self.rows_of_list().await?);
-        rows.retain(|(name, _)| self.can_be_shown(name));
-        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut names: Vec<Arc<str>> = rows.iter().map(|(name, _)| name.clone()).collect();
-        names.dedup();
-        Ok(Found { names: names.into(), rows })
+        for rows in answers.iter_mut().flatten() {
+            rows.retain(|(name, _)| self.can_be_shown(name));
+        }
+        let before = self.found.load_full();
+        let mut outcome = Found::of(answers, before.as_deref(), &self.config.places)?;
+        for name in &outcome.ambiguous {
+            let says =
+                "is the name of different members, of which only those of the first location are shown";
+            self.tell(format!("{}: {name:?} {says}", self.config.title));
+        }
+        outcome.failure = outcome.failure.or_else(|| self.outage());
+        Ok(outcome)
     }
 
-    async fn rows_at(&self, number: usize, place: &Place) -> Result<Vec<(Arc<str>, At)>> {
+    /// Why what was listed is what the cache knows.
+    fn outage(&self) -> Option<Error> {
+        let outage = self.stores.iter().find_map(|store| store.get()?.outage())?;
+        Some(outage.error.context("shown from the cache alone"))
+    }
+
+    async fn rows_at(&self, number: usize, place: &Place) -> Result<Vec<Row>> {
         let pattern = match place {
             Place::Single(location) => return Ok(vec![(location.last().into(), At::Single(number))]),
             Place::Pattern(pattern) => pattern,
@@ -106,19 +99,40 @@ impl Discovery {
             };
             place::look(path, is_there).await?;
         }
-        let store = store(&pattern.fixed, &self.config.credentials)?;
+        let store = self.store(number, pattern)?;
         let branches = branches(&*store, pattern).await?;
         let row = |Branch { prefix, stars }: Branch| {
             let names = prefix.trim_end_matches('/');
-            (stars.join("+").into(), At::Pattern(number, names.into()))
+            (found::name(&stars).into(), At::Pattern(number, names.into()))
         };
         Ok(branches.into_iter().map(row).collect())
     }
 
-    async fn rows_of_list(&self) -> Result<Vec<(Arc<str>, At)>> {
-        let Some(list) = self.config.list.clone() else { return Ok(Vec::new()) };
-        let lines = tokio::task::spawn_blocking(move || members::listed(&list)).await;
-        let lines = lines.map_err(|e| Error::caused_by(Kind::Internal, "listing members ended", e))??;
+    /// What holds the members of a place.
+    fn store(&self, number: usize, pattern: &Pattern) -> Result<Arc<dyn ObjectStore>> {
+        let Some(known) = self.stores.get(number) else {
+            return Err(Error::new(Kind::Internal, "a place of no group"));
+        };
+        if let Some(store) = known.get() {
+            return Ok(store.clone());
+        }
+        let (place, credentials) = (&pattern.fixed, &self.config.credentials);
+        let (store, _) = self.common.kept(place, credentials, store(place, credentials)?, &self.config.title);
+        Ok(known.get_or_init(|| store).clone())
+    }
+
+    async fn rows_of_list(&self, list: &MemberList) -> Result<Vec<Row>> {
+        let asked = list.clone();
+        let lines = tokio::task::spawn_blocking(move || members::listed(&asked)).await;
+        let lines = lines.map_err(|e| Error::caused_by(Kind::Internal, "listing members ended", e))?;
+        let lines = match (lines, list) {
+            (Ok(lines), MemberList::Command(command)) => {
+                self.keep_lines(command, &lines);
+                lines
+            }
+            (Err(error), MemberList::Command(command)) => self.kept_lines(command, error).await?,
+            (lines, MemberList::File(_)) => lines?,
+        };
         let mut rows = Vec::with_capacity(lines.len());
         for line in lines {
             match line {
@@ -127,6 +141,28 @@ impl Discovery {
             }
         }
         Ok(rows)
+    }
+
+    /// Keeps what a command said for when it fails; but no line that holds a secret.
+    fn keep_lines(&self, command: &str, lines: &[Result<(String, members::Line)>]) {
+        let Some(drawer) = self.common.of_command(command, &self.config.title) else { return };
+        let mut text = String::new();
+        for (_, line) in lines.iter().flatten().filter(|(_, line)| !line.has_secret) {
+            text.push_str(line.text());
+            text.push('\n');
+        }
+        drawer.put_object(LINES, Class::Metadata, text.as_bytes());
+    }
+
+    /// What a command that fails because of `error` said last. That error where this process has heard it itself.
+    async fn kept_lines(&self, command: &str, error: Error) -> Result<Vec<Result<(String, members::Line)>>> {
+        if self.found.load().is_some() {
+            return Err(error);
+        }
+        let Some(drawer) = self.common.of_command(command, &self.config.title) else { return Err(error) };
+        let Some(text) = drawer.object(LINES).await else { return Err(error) };
+        self.tell(format!("{}: shown as it was last: {error}", self.config.title));
+        Ok(members::lines("members-command", &text, false))
     }
 
     fn can_be_shown(&self, name: &str) -> bool {
@@ -145,24 +181,13 @@ impl Discovery {
     }
 
     fn settings(&self, name: &str, at: &At) -> Result<config::Source> {
-        let gone = || Error::new(Kind::Internal, "a member of no place");
-        let at = match at {
-            At::Line(line) => MemberAt::Line(line.clone()),
-            At::Single(number) | At::Pattern(number, _) => {
-                MemberAt::Location(self.location(*number, at).ok_or_else(gone)?)
-            }
-        };
-        self.config.member(name, &at)
-    }
-
-    fn location(&self, number: usize, at: &At) -> Option<Location> {
-        match (self.config.places.get(number)?, at) {
-            (Place::Single(location), _) => Some(location.clone()),
-            (Place::Pattern(pattern), At::Pattern(_, names)) => {
-                Some(pattern.at(&names.split('/').collect::<Vec<_>>()))
-            }
-            (Place::Pattern(_), _) => None,
-        }
+        let places = &self.config.places;
+        let member =
+            at.in_places(places).ok_or_else(|| Error::new(Kind::Internal, "a member of no place"))?;
+        let mut source = self.config.member(name, &member)?;
+        // Who may write to one member must not show others what is in the next.
+        source.within = at.owned(&source.location, places).filter(|_| self.common.lets_others_in);
+        Ok(source)
     }
 
     /// Opens one place of a member. A place that cannot be opened now is tried again with the others' refreshes.
@@ -180,38 +205,49 @@ impl Discovery {
         }
     }
 
-    fn failure(&self) -> MutexGuard<'_, Option<Error>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a pattern leads to. Names below the last star are taken as they are: to look whether each is there would cost a
-/// request a member.
-async fn branches(store: &dyn ObjectStore, pattern: &Pattern) -> Result<Vec<Branch>> {
-    let mut branches = vec![Branch { prefix: String::new(), stars: Vec::new() }];
-    for glob in &pattern.levels {
-        branches = match glob.plain() {
-            Some(name) => branches.into_iter().map(|branch| branch.down(name, &[])).collect(),
-            None => {
-                let below = stream::iter(branches).map(|branch| matches_below(store, branch, glob));
-                let below: Vec<Vec<Branch>> = below.buffer_unordered(LISTS).try_collect().await?;
-                below.into_iter().flatten().collect()
+    /// When the newest snapshot of a member at one place was written. What lets us list the group lets us list its members.
+    async fn newest_at(&self, name: &str, at: &At) -> Result<Option<SystemTime>> {
+        let (store, below) = match at {
+            At::Pattern(number, names) => {
+                let Some(Place::Pattern(pattern)) = self.config.places.get(*number) else { return Ok(None) };
+                (store(&pattern.fixed, &self.config.credentials)?, format!("{names}/"))
+            }
+            At::Single(_) | At::Line(_) => {
+                let mut source = self.settings(name, at)?;
+                let settled =
+                    tokio::task::spawn_blocking(move || source.read_access().map(|()| source)).await;
+                let source =
+                    settled.map_err(|e| Error::caused_by(Kind::Internal, "reading secrets ended", e))??;
+                (store(&source.location, &source.credentials)?, String::new())
             }
         };
+        match store.newest(&format!("{below}{SNAPSHOTS}")).await? {
+            None => store.newest(&format!("{below}{OLD_SNAPSHOTS}")).await,
+            newest => Ok(newest),
+        }
     }
-    Ok(branches)
-}
 
-async fn matches_below(store: &dyn ObjectStore, branch: Branch, glob: &Glob) -> Result<Vec<Branch>> {
-    let level = store.list_level(&branch.prefix).await?;
-    let names = level.below.iter().filter_map(|below| below.strip_prefix(&branch.prefix)?.strip_suffix('/'));
-    Ok(names.filter_map(|name| Some(branch.down(name, &glob.matched(name)?))).collect())
-}
+    /// What `said` comes to for every place of `member`, when it is the same for all of them.
+    fn agreed<T: PartialEq>(&self, member: &str, said: impl Fn(&MemberAt) -> Option<T>) -> Option<T> {
+        let found = self.found.load_full()?;
+        let at = |at: &At| at.in_places(&self.config.places).and_then(|at| said(&at));
+        let mut all = found.at(member).into_iter().map(at);
+        let first = all.next()??;
+        all.all(|other| other.as_ref() == Some(&first)).then_some(first)
+    }
 
-impl Branch {
-    fn down(&self, name: &str, stars: &[&str]) -> Branch {
-        let stars = self.stars.iter().cloned().chain(stars.iter().map(|star| (*star).to_owned()));
-        Branch { prefix: format!("{}{name}/", self.prefix), stars: stars.collect() }
+    fn failed(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what went wrong with a listing, and says so when nothing did before.
+    fn note(&self, failure: Option<Error>) {
+        let before = std::mem::replace(&mut *self.failed(), failure.clone());
+        match (before, failure) {
+            (None, Some(error)) => tracing::warn!(%error, "not all members are listed anew"),
+            (Some(_), None) => tracing::info!(group = self.config.title, "all members are listed again"),
+            _ => {}
+        }
     }
 }
 
@@ -230,9 +266,11 @@ impl Members for Discovery {
             if let Some(names) = self.names().filter(|_| turn.is_some_and(|last| last.elapsed() < FRESH)) {
                 return Ok(names);
             }
-            let found = self.find().await.context(|| self.config.title.clone());
-            *self.failure() = found.as_ref().err().cloned();
-            let found = found?;
+            let outcome = self.find().await.context(|| self.config.title.clone());
+            let Outcome { found, failure, .. } = outcome.inspect_err(|error| {
+                *self.failed() = Some(error.clone());
+            })?;
+            self.note(failure.map(|error| error.context(self.config.title.clone())));
             let names = found.names.clone();
             self.found.store(Some(Arc::new(found)));
             *turn = Some(Instant::now());
@@ -241,18 +279,33 @@ impl Members for Discovery {
     }
 
     fn failure(&self) -> Option<Error> {
-        self.failure().clone()
+        self.failed().clone()
+    }
+
+    fn refresh(&self) -> Option<Duration> {
+        self.config.refresh
+    }
+
+    fn expect_every(&self) -> Duration {
+        self.config.expect_every
+    }
+
+    fn newest<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        Box::pin(async move {
+            let mut newest = None;
+            let found = self.found.load_full();
+            for at in found.as_ref().map(|found| found.at(member)).unwrap_or_default() {
+                newest = newest.max(self.newest_at(member, at).await?);
+            }
+            Ok(newest)
+        })
     }
 
     fn open<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Vec<namespace::Member>>> {
         Box::pin(async move {
-            let mut places: Vec<At> = Vec::new();
-            if let Some(found) = self.found.load_full() {
-                let start = found.rows.partition_point(|(name, _)| **name < *member);
-                let rows = found.rows.iter().skip(start).take_while(|(name, _)| **name == *member);
-                rows.for_each(|(_, at)| places.extend((!places.contains(at)).then(|| at.clone())));
-            }
-            let opened = join_all(places.iter().map(|at| self.open_at(member, at))).await;
+            let found = self.found.load_full();
+            let places = found.as_ref().map(|found| found.at(member)).unwrap_or_default();
+            let opened = join_all(places.into_iter().map(|at| self.open_at(member, at))).await;
             if opened.iter().all(|(result, _)| result.is_err()) {
                 let failed = opened.into_iter().find_map(|(result, _)| result.err());
                 let gone =
@@ -266,47 +319,139 @@ impl Members for Discovery {
         })
     }
 
+    fn gap(&self) -> Option<Error> {
+        self.found.load().as_ref()?.gap.clone()
+    }
+
     fn has_access(&self) -> bool {
-        self.config.has_access()
+        self.config.has_access() || self.found.load().as_ref().is_some_and(|found| found.has_access)
     }
 
     fn access(&self, member: &str) -> Option<Access> {
-        self.config.access(member).map(translate::access)
+        self.agreed(member, |at| Some(self.config.access(member, at))).flatten().map(translate::access)
+    }
+
+    fn known_access(&self, member: &str) -> Option<Option<Access>> {
+        let known = self.agreed(member, |at| self.config.known_access(member, at));
+        known.map(|access| access.map(translate::access))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::store::Memory;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
 
-    fn pattern(spelled: &str) -> Pattern {
-        let base = std::path::Path::new("/");
-        Pattern::of(&config::location::parse(spelled.as_ref(), base).unwrap().location).unwrap()
+    use super::*;
+    use crate::config::{Typed, resolve};
+    use crate::error::Kind;
+
+    /// The group that a configuration of one source describes, with a cache in `dir`; `shared` lets others in.
+    fn discovery(dir: &Path, source: &str, shared: bool) -> Arc<Discovery> {
+        let file = dir.join("c.toml");
+        let cache = dir.join("cache").display().to_string();
+        fs::write(&file, format!("cache-dir = '{cache}'\n[[source]]\nname = 'all'\n{source}\n")).unwrap();
+        let options = if shared { vec!["allow_other".to_owned()] } else { Vec::new() };
+        let mut config = resolve(&Typed { file: Some(file), options, ..Typed::default() }).unwrap();
+        let common = Common::new(&config).0;
+        Discovery::new(config.groups.remove(0), common)
     }
 
-    async fn found(spelled: &str, keys: &[&str]) -> Vec<String> {
-        let store = Memory::new();
-        for key in keys {
-            store.insert(key, "x").unwrap();
-        }
-        let branches = branches(&store, &pattern(spelled)).await.unwrap();
-        let mut found: Vec<String> =
-            branches.iter().map(|b| format!("{} at {}", b.stars.join("+"), b.prefix)).collect();
-        found.sort();
-        found
+    async fn names(discovery: &Discovery) -> Result<Vec<String>> {
+        *discovery.turn.lock().await = None;
+        Ok(discovery.list().await?.iter().map(|name| name.to_string()).collect())
     }
 
     #[tokio::test]
-    async fn patterns_are_matched_level_by_level() {
-        let keys = ["cback-a/config", "cback-b/data/x", "other/config", "cback-file", ".hidden/config"];
-        assert_eq!(found("s3:https://h.x/b/cback-*", &keys).await, ["a at cback-a/", "b at cback-b/"]);
-        assert_eq!(
-            found("s3:https://h.x/b/*", &keys).await,
-            ["cback-a at cback-a/", "cback-b at cback-b/", "other at other/"]
-        );
-        let deep = ["x/r-1/config", "x/r-2/config", "y/r-1/config", "y/s/config"];
-        assert_eq!(found("/srv/*/r-*", &deep).await, ["x+1 at x/r-1/", "x+2 at x/r-2/", "y+1 at y/r-1/"]);
-        assert_eq!(found("/srv/*/r-1", &deep).await, ["x at x/r-1/", "y at y/r-1/"]);
+    async fn one_dead_place_of_several_costs_nothing_but_its_own_members() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("near/a")).unwrap();
+        let urls = format!("url = ['{}', '{}']", at("near/*").display(), at("far/*").display());
+        let group = discovery(dir.path(), &urls, false);
+        assert_eq!(names(&group).await.unwrap(), ["a"]);
+        let failure = group.failure().unwrap().to_string();
+        assert!(failure.starts_with("all: ") && failure.contains("far"), "{failure}");
+        assert_eq!(group.gap().unwrap().kind(), Kind::Unavailable);
+        fs::create_dir_all(at("far/b")).unwrap();
+        assert_eq!(names(&group).await.unwrap(), ["a", "b"]);
+        assert!(group.failure().is_none() && group.gap().is_none());
+        fs::rename(at("far"), at("away")).unwrap();
+        fs::create_dir_all(at("near/c")).unwrap();
+        assert_eq!(names(&group).await.unwrap(), ["a", "b", "c"]);
+        assert!(group.failure().is_some() && group.gap().is_none());
+        fs::rename(at("near"), at("gone")).unwrap();
+        assert_eq!(names(&group).await.unwrap(), ["a", "b", "c"]);
+        assert!(group.failure().unwrap().to_string().contains("2 places fail"));
+    }
+
+    #[tokio::test]
+    async fn what_a_command_said_last_is_known_without_it_but_for_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = dir.path().join("lines");
+        let secret = r#"{"name": "own", "url": "/srv/own", "password": "hunter2"}"#;
+        fs::write(&lines, format!("a /srv/a\n{secret}\nb /srv/marker\n")).unwrap();
+        let command = format!("members-command = 'cat {}'\npassword-command = 'x'", lines.display());
+        let group = discovery(dir.path(), &command, false);
+        assert_eq!(names(&group).await.unwrap(), ["a", "b", "own"]);
+        group.common.flush();
+        fs::remove_file(&lines).unwrap();
+        assert_eq!(names(&group).await.unwrap(), ["a", "b", "own"], "this process knows them all");
+        assert!(group.failure().is_some());
+        drop(group);
+        let later = discovery(dir.path(), &command, false);
+        assert_eq!(names(&later).await.unwrap(), ["a", "b"]);
+        let kept = fs::read_dir(dir.path().join("cache/stored")).unwrap();
+        for file in kept.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+            let bytes = fs::read(&file).unwrap();
+            for word in ["hunter2", "marker"] {
+                assert!(!bytes.windows(word.len()).any(|part| part == word.as_bytes()), "{}", file.display());
+            }
+        }
+        let other = discovery(dir.path(), "members-command = 'false'\npassword-command = 'x'", false);
+        assert!(names(&other).await.is_err(), "another command said nothing");
+    }
+
+    #[tokio::test]
+    async fn places_that_disagree_let_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |perm: &str| format!(r#"{{"name": "x", "url": "/a", "access": "5:5:{perm}"}}"#);
+        let group = |lines: &[String]| {
+            let list = dir.path().join("members");
+            fs::write(&list, lines.join("\n")).unwrap();
+            let said = format!("members-file = '{}'\npassword-command = 'x'", list.display());
+            discovery(dir.path(), &said, true)
+        };
+        let one = group(&[line("0750"), line("0750")]);
+        names(&one).await.unwrap();
+        assert!(one.has_access());
+        assert_eq!(one.known_access("x"), Some(Some(Access { uid: 5, gid: 5, perm: 0o750 })));
+        let two = group(&[line("0750"), line("0755")]);
+        names(&two).await.unwrap();
+        assert_eq!((two.known_access("x"), two.access("x")), (None, None));
+        let none = group(&["x /a".to_owned()]);
+        names(&none).await.unwrap();
+        assert!(!none.has_access());
+    }
+
+    #[tokio::test]
+    async fn a_member_does_not_lead_others_into_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let (alice, bob) = (dir.path().join("m/alice"), dir.path().join("m/bob"));
+        fs::create_dir_all(bob.join("keys")).unwrap();
+        fs::write(bob.join("config"), "x").unwrap();
+        fs::create_dir_all(&alice).unwrap();
+        symlink("../bob/keys", alice.join("keys")).unwrap();
+        symlink("../bob/config", alice.join("config")).unwrap();
+        let said = format!("url = '{}'\npassword-command = 'printf x'", dir.path().join("m/*").display());
+        let (alone, shared) = (discovery(dir.path(), &said, false), discovery(dir.path(), &said, true));
+        for (group, is_denied) in [(alone, false), (shared, true)] {
+            assert_eq!(names(&group).await.unwrap(), ["alice", "bob"]);
+            let failed = |opened: Result<Vec<namespace::Member>>| opened.err().unwrap();
+            let error = failed(group.open("alice").await);
+            assert_eq!(error.kind() == Kind::Denied, is_denied, "{error}");
+            assert_ne!(failed(group.open("bob").await).kind(), Kind::Denied);
+        }
     }
 }

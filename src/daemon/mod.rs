@@ -5,12 +5,14 @@
 
 mod cache;
 mod discovery;
+mod found;
 mod handover;
 mod holders;
 mod keep;
 mod late;
 mod launch;
 mod life;
+mod metrics;
 mod mountpoint;
 mod open;
 mod ours;

@@ -1,5 +1,6 @@
 //! From a configuration to a tree.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,13 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     if failed.len() == members.len() + groups.len() {
         return Err(all_failed(failed));
     }
+    // Of those that could be listed in part.
+    left_out.extend(
+        groups
+            .iter()
+            .filter(|group| group.names().is_some())
+            .filter_map(|group| group.failure().map(|error| error.to_string())),
+    );
     // The namespace may start tasks of its own.
     let _runtime = runtime.enter();
     let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
@@ -135,7 +143,12 @@ pub(super) async fn prepared(source: &config::Source, common: &Common) -> Result
 async fn looked_at(source: &config::Source) -> Result<()> {
     let places = [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
     for path in places.filter_map(Location::as_path) {
-        place::look(path, recognise::restic_at).await.context(|| source.title.clone())?;
+        let within = source.within.clone().filter(|_| source.location.as_path() == Some(path));
+        let look = move |path: &Path| match within {
+            Some(within) => recognise::restic_at(path).and_then(|()| Local::within(path, &within).map(drop)),
+            None => recognise::restic_at(path),
+        };
+        place::look(path, look).await.context(|| source.title.clone())?;
     }
     Ok(())
 }
@@ -162,7 +175,7 @@ pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Ar
 /// The store itself; what it needs of `credentials` is known.
 fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     match location {
-        Location::Local(path) => Ok(Arc::new(Local::at(path, place::of(path))?)),
+        Location::Local(path) => Ok(Arc::new(Local::at(path, None, place::of(path))?)),
         Location::Rest(place) => stores::rest(place, credentials),
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
@@ -175,11 +188,20 @@ fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
     process::keep_secrets()?;
     let mut source = source.clone();
     source.read_secrets()?;
-    let store = |location| store(location, &source.credentials).context(|| source.title.clone());
-    let (cold, hot) = (store(&source.location)?, source.hot.as_ref().map(store).transpose()?);
+    let titled = || source.title.clone();
+    let hot = source.hot.as_ref().map(|hot| store(hot, &source.credentials)).transpose().context(titled)?;
+    let cold = match (&source.location, &source.within) {
+        (Location::Local(path), Some(within)) => {
+            let local = Local::at(path, Some(within), place::of(path));
+            local.map(|local| Arc::new(local) as Arc<dyn ObjectStore>)
+        }
+        (location, _) => store(location, &source.credentials),
+    };
+    let cold = cold.context(titled)?;
     let password = source.password.read(&source.name, &source.title)?;
-    let (cold, drawer) = common.kept(&source.location, cold, &source.title);
-    let kept = |(location, hot)| common.kept(location, hot, &source.title).0;
+    let kept = |location, store| common.kept(location, &source.credentials, store, &source.title);
+    let (cold, drawer) = kept(&source.location, cold);
+    let kept = |(location, hot)| kept(location, hot).0;
     let hot = source.hot.as_ref().zip(hot).map(kept);
     Ok(restic::Spec {
         name: source.title.clone(),

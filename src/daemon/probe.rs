@@ -33,11 +33,15 @@ async fn round_trip(store: Result<Arc<dyn ObjectStore>>) -> Result<Duration> {
 }
 
 /// How many members each group lists, in the order of `config.groups`; all at once. The secrets of `config` are known.
+/// Errors: of a group of several places, too, of which one cannot be listed.
 pub fn members(config: &Config, runtime: &Handle) -> Vec<Result<usize>> {
     let (common, _) = Common::new(config);
     let count = |group: config::Group| {
         let discovery = Discovery::new(group, common.clone());
-        async move { discovery.list().await.map(|names| names.len()) }
+        async move {
+            let names = discovery.list().await?;
+            discovery.failure().map_or(Ok(names.len()), Err)
+        }
     };
     let counting = join_all(config.groups.iter().cloned().map(|group| runtime.spawn(count(group))));
     let ended = |e| Error::caused_by(Kind::Internal, "listing ended", e);

@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::handover::{Answer, Orders};
 use super::life::Life;
+use super::metrics::Socket;
 use super::{open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse;
@@ -128,6 +129,7 @@ fn serve_on(
     for error in &tree.failed {
         tracing::warn!(%error, "cannot be opened now");
     }
+    let socket = config.mount.metrics_socket.as_deref().map(Socket::open).transpose()?;
     let device = life.mount(&translate::mount_spec(config))?;
     let namespace = tree.namespace;
     let usage = {
@@ -139,6 +141,9 @@ fn serve_on(
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();
+    // Its file goes with it.
+    let _socket =
+        socket.map(|(socket, listener)| Socket::serve(listener, &namespace).map(|()| socket)).transpose()?;
     if tree.is_opening {
         let namespace = namespace.clone();
         runtime.spawn(async move { namespace.refresh().await });

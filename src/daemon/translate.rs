@@ -17,6 +17,8 @@ pub fn member(source: Arc<dyn Source>, config: &config::Source) -> Member {
         filter: namespace::Filter { hosts, tags, paths },
         access: config.access.map(access),
         zone: config.zone.clone(),
+        refresh: config.refresh,
+        expect_every: config.expect_every,
     }
 }
 

@@ -15,6 +15,7 @@ use super::errno;
 use super::failures::Failures;
 use super::polling::Pace;
 use crate::error::{Error, Kind, Result};
+use crate::observe::{metrics, waiting};
 use crate::tree::{Step, Wait};
 
 /// What a request was, for logs.
@@ -86,9 +87,12 @@ impl Desk {
             }
             Ok(Step::Wait(wait)) => {
                 self.pace.waits();
+                metrics::FUSE_WAITS.add(1);
+                let waiting = waiting::begin(call.operation, call.ino);
                 let desk = self.clone();
                 self.runtime.spawn(async move {
                     let result = within(call.limit, wait).await;
+                    drop(waiting);
                     desk.close(call, reply, result, finish);
                 });
             }

@@ -146,7 +146,10 @@ impl fuser::Filesystem for Filesystem {
             self.data("read", ino),
             reply,
             || self.state.file(ino.0, handle.0).then(move |file| file.read(offset, size)),
-            |reply, data| reply.data(&data),
+            |reply, data| {
+                metrics::FUSE_READ_BYTES.add(data.len() as u64);
+                reply.data(&data);
+            },
         );
         if offset == 0 {
             self.watcher.read(&self.state, request.pid(), ino.0);

@@ -98,7 +98,7 @@ impl Dir for Root {
             GENERATED => return Step::ok(Some(directory(following(ns, ns.started), Generated(ns.clone())))),
             _ => {}
         }
-        if let Some(group) = ns.groups.iter().find(|group| group.name().as_bytes() == name) {
+        if let Some(group) = ns.groups.load().iter().find(|group| group.name().as_bytes() == name) {
             return Step::ok(Some(group_dirs::group(ns, group)));
         }
         let Some(found) = state.set(name) else { return Step::ok(None) };
@@ -142,7 +142,7 @@ impl Listing for RootListing {
                 return;
             }
         }
-        for group in self.ns.groups.iter().filter(|group| group.at >= from) {
+        for group in self.ns.groups.load().iter().filter(|group| group.at >= from) {
             let (name, meta) = (group.name().as_bytes(), group_dirs::group_meta(&self.ns, group));
             if sink.entry(&entry(group.at, name, FileType::Dir, Identity::Path, Some(meta))).is_break() {
                 return;
@@ -151,7 +151,7 @@ impl Listing for RootListing {
     }
 
     fn node(&self, at: Cookie) -> Option<Node> {
-        if let Some(group) = self.ns.groups.iter().find(|group| group.at == at) {
+        if let Some(group) = self.ns.groups.load().iter().find(|group| group.at == at) {
             return Some(group_dirs::group(&self.ns, group));
         }
         match at {

@@ -16,7 +16,7 @@ use crate::tree::{
     Content, Cookie, Dir, Entry, File, FileType, Identity, Listing, Meta, Node, Reader, Sink, Step, Validity,
 };
 
-const NAMES: [&[u8]; 2] = [b"README", b"status.json"];
+const NAMES: [&[u8]; 3] = [b"README", b"metrics", b"status.json"];
 
 const README: &str = "\
 This is a backupfs mount: every backup snapshot as ordinary directories. It cannot be written to.
@@ -31,7 +31,7 @@ Find a lost file:     ls -l SET/*/path/to/file
 Restore it:           cp -a SET/DATE/path/to/file path/to/file.restored
 Compare two dates:    diff -r SET/DATE SET/ANOTHER-DATE
 
-status.json beside this file says how the backups' sources are doing.
+status.json beside this file says how the backups' sources are doing, and metrics the same for monitoring (OpenMetrics).
 `getfattr -n user.backupfs.id SET/DATE` answers which snapshot a date is; also source, snapshot, time, tags and
 original-path.
 ";
@@ -43,6 +43,7 @@ impl Generated {
     fn render(&self, name: &[u8]) -> Option<Node> {
         let bytes = match name {
             b"README" => Bytes::from_static(README.as_bytes()),
+            b"metrics" => self.0.metrics().into(),
             b"status.json" => {
                 let mut text = serde_json::to_vec_pretty(&self.0.status()).unwrap_or_default();
                 text.push(b'\n');
@@ -161,7 +162,7 @@ mod tests {
     fn the_directory_is_unlisted_and_lists_its_files() {
         let bed = Bed::new(&[]);
         assert_eq!(bed.ls("/"), ["current", "at"]);
-        assert_eq!(bed.ls(".backupfs"), ["README", "status.json"]);
+        assert_eq!(bed.ls(".backupfs"), ["README", "metrics", "status.json"]);
         assert!(!bed.has(".backupfs/other"));
         assert!(read(&bed.at(".backupfs/README")).contains("cannot be written to"));
         let dir = crate::namespace::testbed::dir(&bed.at(".backupfs"));
@@ -177,7 +178,7 @@ mod tests {
             [(1, listing.node(1).unwrap().meta.identity)],
             "what is listed is what is got"
         );
-        assert!(listing.node(2).is_none());
+        assert!(listing.node(3).is_none());
     }
 
     #[test]

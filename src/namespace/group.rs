@@ -16,6 +16,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::options::{Access, Members};
+use super::survey::Survey;
 use super::{Namespace, guard};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Ancestor, Change, Cookie, Step, Time};
@@ -34,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// One group.
 pub(super) struct Group {
-    members: Arc<dyn Members>,
+    pub(super) members: Arc<dyn Members>,
     /// Its position in the root.
     pub at: Cookie,
     above: Weak<Namespace>,
@@ -43,6 +44,7 @@ pub(super) struct Group {
     failing: AtomicBool,
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     openings: Semaphore,
+    pub(super) survey: Survey,
 }
 
 /// The names of a complete listing.
@@ -127,12 +129,32 @@ impl Group {
             failing: AtomicBool::new(false),
             slots: Mutex::default(),
             openings: Semaphore::new(OPENINGS),
+            survey: Survey::default(),
         })
     }
 
     /// Its directory's name.
     pub(super) fn name(&self) -> &str {
         self.members.name()
+    }
+
+    /// How often its members are to be listed, if that was said.
+    pub(super) fn period(&self) -> Option<Duration> {
+        self.members.refresh()
+    }
+
+    /// The members that were listed last.
+    pub(super) fn member_names(&self) -> Vec<Arc<str>> {
+        self.roster.load().iter().flat_map(|roster| &roster.names).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The tree of `member` while it is open.
+    pub(super) fn open_tree(&self, member: &str) -> Option<Arc<Namespace>> {
+        let slot = self.slots().get(member)?.clone();
+        match &*slot.phase() {
+            Phase::Open(tree) => Some(tree.clone()),
+            _ => None,
+        }
     }
 
     /// How many members were listed, how many are open, and why the last listing failed.
@@ -150,7 +172,7 @@ impl Group {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn above(&self) -> Result<Arc<Namespace>> {
+    pub(super) fn above(&self) -> Result<Arc<Namespace>> {
         self.above.upgrade().ok_or_else(|| Error::new(Kind::Stale, "the tree is gone"))
     }
 
@@ -221,13 +243,22 @@ impl Group {
         if let Some(known) = self.known_guard(shared) {
             return Step::ok(known);
         }
+        let shown = |Access { uid, gid, perm }: Access| Ancestor { uid, gid, perm };
+        let guard = move |access: Option<Access>| access.map_or(guard::ROOT_ONLY, shown);
+        if let Some(access) = self.members.known_access(member) {
+            return Step::ok(guard(access));
+        }
         let (members, member) = (self.members.clone(), member.clone());
         Step::wait(async move {
             let ask = tokio::task::spawn_blocking(move || members.access(&member));
             let access = ask.await.map_err(|e| Error::caused_by(Kind::Internal, "asking for a user", e))?;
-            let shown = |Access { uid, gid, perm }: Access| Ancestor { uid, gid, perm };
-            Ok(access.map_or(guard::ROOT_ONLY, shown))
+            Ok(guard(access))
         })
+    }
+
+    /// The error of a name that is not listed, where it may be a member's all the same.
+    pub(super) fn gap(&self) -> Option<Error> {
+        self.members.gap()
     }
 
     /// The tree of `member`, opened if it is not. Errors, which name it: why it cannot be.

@@ -51,7 +51,8 @@ impl Dir for GroupDir {
         let (dir, name) = (self.clone(), name.to_vec());
         self.group.roster().then(move |roster| match dir.group.member(&roster, &name) {
             Some(member) => dir.member(&roster, member).map(|node| Ok(Some(node))),
-            None => Step::ok(None),
+            // "No such member" is only for who knows them all.
+            None => dir.group.gap().map_or_else(|| Step::ok(None), Step::err),
         })
     }
 

@@ -20,6 +20,7 @@ struct FakeMembers {
     listed: bool,
     opens: AtomicUsize,
     has_access: bool,
+    gap: Mutex<Option<Error>>,
 }
 
 impl FakeMembers {
@@ -34,6 +35,7 @@ impl FakeMembers {
             listed,
             opens: AtomicUsize::new(0),
             has_access,
+            gap: Mutex::default(),
         })
     }
 
@@ -73,6 +75,10 @@ impl Members for FakeMembers {
         self.now().err()
     }
 
+    fn gap(&self) -> Option<Error> {
+        self.gap.lock().unwrap().clone()
+    }
+
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Member>>> {
         self.opens.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
@@ -94,6 +100,10 @@ impl Members for FakeMembers {
 
     fn access(&self, member: &str) -> Option<Access> {
         (member != "nobody").then_some(Access { uid: 7, gid: 8, perm: 0o750 })
+    }
+
+    fn known_access(&self, member: &str) -> Option<Option<Access>> {
+        (member == "known").then_some(Some(Access { uid: 9, gid: 9, perm: 0o500 }))
     }
 }
 
@@ -219,6 +229,18 @@ async fn a_failing_listing_keeps_what_was_listed_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_told_that_a_name_does_not_exist_while_not_all_are_known() {
+    let members = FakeMembers::new(&["a"]);
+    let bed = bed(&members, false);
+    *members.gap.lock().unwrap() = Some(Error::new(Kind::Unavailable, "one of two places is away"));
+    assert_eq!(bed.ls("group"), ["a"]);
+    assert_eq!(names(&bed, "group/a").await.len(), 3);
+    assert_eq!(bed.wait("group/b").await.err().unwrap().kind(), Kind::Unavailable);
+    *members.gap.lock().unwrap() = None;
+    assert!(bed.wait("group/b").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_look_waits_for_the_first_listing() {
     let members = FakeMembers::with(&["a"], false, false);
     let bed = bed(&members, false);
@@ -314,10 +336,11 @@ async fn a_shared_mount_lets_into_a_member_whom_access_names_and_else_only_root(
     let closed_bed = bed_of(&closed);
     assert_eq!(shown(meta(&closed_bed, "group/a").await), (0, 0, 0o700));
     assert_eq!(shown(list(&closed_bed.at("group"), 0)[0].meta.unwrap()), (0, 0, 0o700));
-    let own = FakeMembers::with(&["a", "nobody"], true, true);
+    let own = FakeMembers::with(&["a", "known", "nobody"], true, true);
     let own_bed = bed_of(&own);
     assert_eq!(shown(meta(&own_bed, "group/a").await), (7, 8, 0o750));
     assert_eq!(shown(meta(&own_bed, "group/nobody").await), (0, 0, 0o700), "no such user");
+    assert_eq!(shown(own_bed.at("group/known").meta), (9, 9, 0o500), "without waiting");
     assert!(list(&own_bed.at("group"), 0)[0].meta.is_none(), "asked for one by one");
     assert_eq!(shown(meta(&own_bed, "group").await), (0, 0, 0o755));
     assert_eq!((closed.opens(), own.opens()), (0, 0));

@@ -11,9 +11,11 @@
 mod build;
 mod calendar;
 mod clock;
+mod coverage;
 mod date;
 mod diff;
 mod dirs;
+mod exposition;
 #[cfg(test)]
 #[path = "../../tests/harness/fake_source.rs"]
 mod fake;
@@ -30,17 +32,19 @@ mod options;
 mod place;
 mod refresh;
 mod report;
+mod seat;
 mod setname;
 mod state;
+mod survey;
 #[cfg(test)]
 mod testbed;
 mod view;
 
 pub use clock::{Clock, SystemClock};
-pub use options::{Access, Filter, Member, Members, Options, Rename, TimeStyle};
+pub use options::{Access, EXPECT_EVERY, Filter, Member, Members, Options, Rename, TimeStyle};
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -53,7 +57,8 @@ use build::{Book, Contribution};
 use calendar::Calendar;
 use date::{Candidate, open_first};
 use group::Group;
-use place::{Placement, Placer};
+use place::Placement;
+use seat::{Seat, Seated};
 use setname::Renames;
 use state::{Date, Set, State, at};
 
@@ -62,14 +67,14 @@ const TRIES: usize = 8;
 
 /// The shown tree over all sources.
 pub struct Namespace {
-    members: Vec<Member>,
-    placers: Vec<Placer>,
+    /// By number. A number is never given twice: what was let go of leaves its place empty.
+    seats: ArcSwap<Vec<Option<Arc<Seat>>>>,
     renames: Arc<Renames>,
     calendar: Calendar,
     local: TimeZone,
     options: Options,
     /// Members of their own, many of them.
-    groups: Vec<Arc<Group>>,
+    groups: ArcSwap<Vec<Arc<Group>>>,
     /// Where this tree is shown, when it is a member's.
     above: Option<Above>,
     clock: Arc<dyn Clock>,
@@ -79,8 +84,6 @@ pub struct Namespace {
     /// What set directories of a shared mount show; fixed at the first look, because dates rely on it.
     guards: Mutex<HashMap<Arc<[u8]>, Ancestor>>,
     sink: ArcSwapOption<ChangeSink>,
-    /// By member.
-    watch: Vec<Watch>,
     /// When the sources were asked last, as [`Namespace::age`].
     asked: AtomicU64,
     runtime: OnceLock<Handle>,
@@ -115,13 +118,6 @@ struct Desk {
     contributions: Vec<Contribution>,
     /// Warnings given already.
     told: HashSet<String>,
-}
-
-/// How the asking of one source goes.
-#[derive(Default)]
-struct Watch {
-    busy: AtomicBool,
-    failing: AtomicBool,
 }
 
 /// One snapshot as `backupfs snapshots` prints it.
@@ -192,27 +188,20 @@ impl Namespace {
     fn build(parts: Parts) -> Result<Arc<Namespace>> {
         let Parts { members, groups, above, options, renames, clock, local } = parts;
         let calendar = Calendar::new(options.time, &options.time_format, local.clone())?;
-        let placers = members.iter().map(Placer::new).collect::<Result<Vec<_>>>()?;
         let started = clock.now();
-        let mut contributions = Vec::with_capacity(members.len());
-        for (member, placer) in members.iter().zip(&placers) {
-            let list = member.source.snapshots();
-            let placement = placer.place(member, &list, &renames, &calendar);
-            if let Some(error) = placement.refused.into_iter().next() {
-                return Err(error);
-            }
-            let repository = member.source.id().into();
-            contributions.push(Contribution { repository, list, placed: placement.placed.into() });
-        }
+        let seated = members.into_iter().map(|member| seat::take(member, &renames, &calendar));
+        let (seats, contributions): (Vec<_>, Vec<_>) =
+            seated.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let mut book = Book::default();
         let state = book.build(&contributions, None, started);
         Ok(Arc::new_cyclic(|own: &Weak<Namespace>| Namespace {
-            groups: (GROUPS..)
-                .zip(groups)
-                .map(|(at, group)| Group::new(group, at, own.clone(), started))
-                .collect(),
+            groups: ArcSwap::from_pointee(
+                (GROUPS..)
+                    .zip(groups)
+                    .map(|(at, group)| Group::new(group, at, own.clone(), started))
+                    .collect(),
+            ),
             above,
-            watch: members.iter().map(|_| Watch::default()).collect(),
             asked: AtomicU64::new(u64::try_from(clock.elapsed().as_millis()).unwrap_or(0)),
             state: ArcSwap::from_pointee(state),
             desk: Mutex::new(Desk { book, contributions, told: HashSet::new() }),
@@ -220,8 +209,7 @@ impl Namespace {
             sink: ArcSwapOption::empty(),
             runtime: OnceLock::new(),
             serial: AtomicU64::new(0),
-            members,
-            placers,
+            seats: ArcSwap::from_pointee(seats.into_iter().map(Some).collect()),
             renames,
             calendar,
             local,
@@ -263,17 +251,26 @@ impl Namespace {
         dirs::root(self)
     }
 
-    fn place(&self, member: usize, list: &[Snapshot]) -> Placement {
-        match self.members.get(member).zip(self.placers.get(member)) {
-            Some((member, placer)) => placer.place(member, list, &self.renames, &self.calendar),
-            None => Placement::default(),
-        }
+    fn place(&self, seat: &Seat, list: &[Snapshot]) -> Placement {
+        seat.placer.place(&seat.member, list, &self.renames, &self.calendar)
+    }
+
+    /// The member that has this number, unless it was let go of.
+    fn seat(&self, number: usize) -> Option<Arc<Seat>> {
+        self.seats.load().get(number)?.clone()
+    }
+
+    /// Every member, by number.
+    fn seated(&self) -> Seated {
+        let seats = self.seats.load();
+        seats.iter().enumerate().filter_map(|(number, seat)| Some((number, seat.clone()?))).collect()
     }
 
     /// Where a date can be read, in order.
     fn candidates(&self, state: &State, date: &Date) -> Vec<Candidate> {
         let candidate = |copy: &state::Copy| {
-            let (member, snapshot) = self.members.get(at(copy.member)).zip(state.snapshot(*copy))?;
+            let seat = self.seat(at(copy.member))?;
+            let (member, snapshot) = (&seat.member, state.snapshot(*copy)?);
             let access = member.access.map(|Access { uid, gid, perm }| Ancestor { uid, gid, perm });
             let (source, snapshot) = (member.source.clone(), snapshot.clone());
             Some(Candidate { source, snapshot, path: at(copy.path), access })

@@ -1,12 +1,15 @@
 //! How snapshots become names.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::tree::Source;
+
+/// How often a set is expected to get a snapshot when nothing was said of it.
+pub const EXPECT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Many members under one name, of which only names are known until somebody looks: a group.
 pub trait Members: Send + Sync {
@@ -19,11 +22,31 @@ pub trait Members: Send + Sync {
     /// Lists again, opening nothing. Each name is one that a directory can have. On failure the last listing stays.
     fn list(&self) -> BoxFuture<'_, Result<Arc<[Arc<str>]>>>;
 
-    /// Why the last listing failed; `None` when it did not.
+    /// Why the last listing failed, or of which members it is not news; `None` when it is complete.
     fn failure(&self) -> Option<Error>;
+
+    /// Why what is not listed may be a member all the same; `None` when the last listing names all there are.
+    fn gap(&self) -> Option<Error>;
 
     /// Opens a member: where it was found in several places, each of them. Errors name it.
     fn open<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Vec<Member>>>;
+
+    /// How often members are listed; `None` for [`Options::refresh`].
+    fn refresh(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A member whose newest snapshot is older than this is late.
+    fn expect_every(&self) -> Duration {
+        EXPECT_EVERY
+    }
+
+    /// When the newest snapshot of a member was written, by the times of its objects and without opening it; `None` when
+    /// it has none. Errors: `Unsupported` where the store tells no times.
+    fn newest<'a>(&'a self, member: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        let says = format!("{member}: nothing tells when its snapshots were written");
+        Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
+    }
 
     /// Whether anything was said of who may enter members' directories.
     fn has_access(&self) -> bool;
@@ -31,6 +54,9 @@ pub trait Members: Send + Sync {
     /// Owner and mode of the directory of `member`, by what was said. `None` when there is no such user. May take its
     /// time.
     fn access(&self, member: &str) -> Option<Access>;
+
+    /// The same where it is known at once; `None` where somebody would have to be asked.
+    fn known_access(&self, member: &str) -> Option<Option<Access>>;
 }
 
 /// One source with what the configuration says about how to show it.
@@ -49,6 +75,10 @@ pub struct Member {
     pub access: Option<Access>,
     /// Time zone (IANA name or `±hh:mm`) for snapshots that record no offset.
     pub zone: Option<String>,
+    /// How often it is asked for news; `None` for [`Options::refresh`].
+    pub refresh: Option<Duration>,
+    /// A set whose newest snapshot is older than this is late.
+    pub expect_every: Duration,
 }
 
 /// Which snapshots are shown: of every non-empty list at least one entry must match. Patterns know `*` and `?`.

@@ -127,6 +127,8 @@ mod tests {
             filter: Filter::default(),
             access: None,
             zone: None,
+            refresh: None,
+            expect_every: crate::namespace::EXPECT_EVERY,
         }
     }
 

@@ -3,16 +3,19 @@
 //! Every source is asked by a task of its own and by one at a time, so a stalled one holds up nothing but itself. A new
 //! tree is built from the lists that are there and takes the old one's place in one step; nobody waits for it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::build::Contribution;
+use super::group::Group;
+use super::seat::{Seat, Seated};
 use super::{Namespace, diff};
-use crate::tree::ChangeSink;
+use crate::tree::{ChangeSink, Cookie};
 
 /// News that come closer together than this make one new tree.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -20,27 +23,25 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The right to ask one source; given back however the asking ends.
 struct Turn {
     ns: Arc<Namespace>,
-    member: usize,
+    number: usize,
+    seat: Arc<Seat>,
 }
 
 impl Turn {
-    fn take(ns: &Arc<Namespace>, member: usize) -> Option<Turn> {
-        let taken = ns.watch.get(member)?.busy.swap(true, Ordering::Acquire);
-        (!taken).then(|| Turn { ns: ns.clone(), member })
+    fn take(ns: &Arc<Namespace>, (number, seat): (usize, Arc<Seat>)) -> Option<Turn> {
+        let taken = seat.watch.busy.swap(true, Ordering::Acquire);
+        (!taken).then(|| Turn { ns: ns.clone(), number, seat })
     }
 
     /// Asks; true when there is news. Failures are told when they begin and when they end.
     async fn ask(self) -> bool {
-        let (Some(member), Some(watch)) = (self.ns.members.get(self.member), self.ns.watch.get(self.member))
-        else {
-            return false;
-        };
+        let member = &self.seat.member;
         let result = member.source.refresh().await;
-        let failed = watch.failing.swap(result.is_err(), Ordering::Relaxed);
+        let failed = self.seat.watch.turned(result.is_err());
         match &result {
             Err(error) if !failed => {
                 tracing::warn!(source = member.source.name(), %error, "no news: showing what was listed last");
-                self.ns.tell_of_outage(self.member);
+                self.ns.tell_of_outage(self.number);
             }
             Ok(_) if failed => tracing::info!(source = member.source.name(), "listing works again"),
             _ => {}
@@ -51,10 +52,61 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(watch) = self.ns.watch.get(self.member) {
-            watch.busy.store(false, Ordering::Release);
-        }
+        self.seat.watch.busy.store(false, Ordering::Release);
     }
+}
+
+/// Who is to be asked when.
+struct Agenda {
+    /// The next time that anything is to be done.
+    next: Instant,
+    seats: HashMap<usize, Instant>,
+    /// By position.
+    groups: HashMap<Cookie, Instant>,
+}
+
+impl Default for Agenda {
+    fn default() -> Self {
+        Agenda { next: Instant::now(), seats: HashMap::new(), groups: HashMap::new() }
+    }
+}
+
+/// Sources whose times are this near are asked together.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+impl Agenda {
+    /// Who is to be asked `now`, and the next time for each of them. Whoever is new has just been asked.
+    fn due(&mut self, ns: &Namespace, now: Instant) -> (Seated, Vec<Arc<Group>>) {
+        let (mut seats, mut groups) = (ns.seated(), ns.groups.load().to_vec());
+        self.seats.retain(|number, _| seats.iter().any(|(seated, _)| seated == number));
+        self.groups.retain(|at, _| groups.iter().any(|group| group.at == *at));
+        let usual = ns.options.refresh.max(Duration::from_millis(1));
+        // What comes meanwhile is found after that.
+        self.next = now + usual;
+        seats.retain(|(number, seat)| self.is_due(Asked::Seat(*number), ns.period_of(seat), now));
+        groups.retain(|group| self.is_due(Asked::Group(group.at), group.period().unwrap_or(usual), now));
+        (seats, groups)
+    }
+
+    fn is_due(&mut self, who: Asked, period: Duration, now: Instant) -> bool {
+        let period = period.max(Duration::from_millis(1));
+        let at = match who {
+            Asked::Seat(number) => self.seats.entry(number).or_insert(now + period),
+            Asked::Group(position) => self.groups.entry(position).or_insert(now + period),
+        };
+        let is_due = *at <= now + TOGETHER.min(period / 2);
+        if is_due {
+            *at = now + period;
+        }
+        self.next = self.next.min(*at);
+        is_due
+    }
+}
+
+/// Who is asked.
+enum Asked {
+    Seat(usize),
+    Group(Cookie),
 }
 
 impl Namespace {
@@ -66,13 +118,17 @@ impl Namespace {
     /// Refreshes every source once, concurrently, and rebuilds what changed. A failing source keeps its last list and
     /// never delays another; one that is still being asked is left alone.
     pub async fn refresh(self: &Arc<Self>) {
+        self.ask(self.seated(), self.groups.load().to_vec()).await;
+    }
+
+    /// The same of some of them.
+    async fn ask(self: &Arc<Self>, seats: Seated, groups: Vec<Arc<Group>>) {
         self.asked.store(self.age(), Ordering::Relaxed);
         let mut turns = JoinSet::new();
-        for turn in (0..self.members.len()).filter_map(|member| Turn::take(self, member)) {
+        for turn in seats.into_iter().filter_map(|seat| Turn::take(self, seat)) {
             turns.spawn(turn.ask());
         }
-        for group in &self.groups {
-            let group = group.clone();
+        for group in groups {
             turns.spawn(async move {
                 group.refresh().await;
                 // It has told already.
@@ -110,21 +166,22 @@ impl Namespace {
         }
     }
 
-    /// Refreshes every `Options::refresh` on the current runtime until the returned task is aborted or the namespace is
-    /// gone. From now on a look at a directory whose answers have grown older than that starts a refresh too.
+    /// Refreshes every source as often as was said of it, else every `Options::refresh`, on the current runtime until the
+    /// returned task is aborted or the namespace is gone. From now on a look at a directory whose answers have grown
+    /// older than that starts a refresh too.
     pub fn spawn_refresh(self: &Arc<Self>) -> JoinHandle<()> {
         let runtime = tokio::runtime::Handle::current();
-        let (ns, period) = (Arc::downgrade(self), self.options.refresh.max(Duration::from_millis(1)));
+        let ns = Arc::downgrade(self);
+        let mut agenda = Agenda::default();
+        agenda.due(self, Instant::now());
         let task = runtime.spawn(async move {
-            let mut ticks = interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks.tick().await;
             // A round waits for its slowest source, the next one does not.
             let mut rounds = JoinSet::new();
             loop {
-                ticks.tick().await;
+                sleep_until(agenda.next).await;
                 let Some(ns) = ns.upgrade() else { return };
-                rounds.spawn(async move { ns.refresh().await });
+                let (seats, groups) = agenda.due(&ns, Instant::now());
+                rounds.spawn(async move { ns.ask(seats, groups).await });
                 while rounds.try_join_next().is_some() {}
             }
         });
@@ -138,7 +195,9 @@ impl Namespace {
     pub(super) fn touch(self: &Arc<Self>) {
         let (now, asked) = (self.age(), self.asked.load(Ordering::Relaxed));
         let Some(runtime) = self.runtime.get() else { return };
-        if u128::from(now.saturating_sub(asked)) < self.options.refresh.as_millis().max(1) {
+        let periods = self.seats.load().iter().flatten().map(|seat| self.period_of(seat)).min();
+        let period = periods.unwrap_or(self.options.refresh);
+        if u128::from(now.saturating_sub(asked)) < period.as_millis().max(1) {
             return;
         }
         if self.asked.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -165,13 +224,14 @@ impl Namespace {
         let desk = &mut *desk;
         let mut news = false;
         for (index, known) in desk.contributions.iter_mut().enumerate() {
-            let Some(source) = self.members.get(index).map(|member| &member.source) else { continue };
+            let Some(seat) = self.seat(index) else { continue };
+            let source = &seat.member.source;
             let list = source.snapshots();
             if Arc::ptr_eq(&list, &known.list) {
                 continue;
             }
             news = true;
-            let placement = self.place(index, &list);
+            let placement = self.place(&seat, &list);
             for error in placement.refused.iter().map(ToString::to_string) {
                 if desk.told.insert(error.clone()) {
                     tracing::warn!(%error, "the set keeps its name");

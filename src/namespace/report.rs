@@ -1,23 +1,25 @@
 //! What the tree holds and how its sources are doing, for `status`, `snapshots` and `df`.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::clock::time_of;
+use super::coverage::{Coverage, json_of, written};
 use super::group::Group;
+use super::seat::Seat;
 use super::state::at;
 use super::{Namespace, SnapshotRow, calendar};
 use crate::observe::links::{self, Link};
-use crate::observe::metrics;
-use crate::tree::{SnapshotTime, SourceHealth, Usage};
+use crate::observe::{metrics, waiting};
+use crate::tree::{SourceHealth, Time, Usage};
 
 impl Namespace {
     /// All sources together; a repository that is configured twice counts once.
     pub fn usage(&self) -> Usage {
-        let usages: HashMap<&str, Usage> =
-            self.members.iter().map(|m| (m.source.id(), m.source.health().usage)).collect();
+        let usage = |seat: Arc<Seat>| (seat.member.source.id().to_owned(), seat.member.source.health().usage);
+        let usages: HashMap<String, Usage> = self.seated().into_iter().map(|(_, seat)| usage(seat)).collect();
         usages.values().fold(Usage::default(), |sum, one| Usage {
             bytes: sum.bytes.saturating_add(one.bytes),
             objects: sum.objects.saturating_add(one.objects),
@@ -30,15 +32,14 @@ impl Namespace {
         let mut rows = Vec::new();
         for (set, date) in state.sets.iter().flat_map(|set| set.dates.iter().map(move |date| (set, date))) {
             let Some(copy) = date.copies.first() else { continue };
-            let Some((snapshot, member)) = state.snapshot(*copy).zip(self.members.get(at(copy.member)))
-            else {
+            let Some((snapshot, seat)) = state.snapshot(*copy).zip(self.seat(at(copy.member))) else {
                 continue;
             };
             rows.push(SnapshotRow {
                 set: String::from_utf8_lossy(&set.name).into_owned(),
                 date: date.listed.to_string(),
                 id: snapshot.id.to_string(),
-                source: member.source.name().to_owned(),
+                source: seat.member.source.name().to_owned(),
                 time: calendar::rfc3339(&snapshot.time),
                 host: snapshot.host.as_deref().map(str::to_owned),
                 user: snapshot.user.as_deref().map(str::to_owned),
@@ -49,41 +50,51 @@ impl Namespace {
         rows
     }
 
-    /// What `.backupfs/status.json` holds.
+    /// What `.backupfs/status.json` holds. Whoever looks at it has the members of groups counted.
     pub fn status(&self) -> Value {
         let state = self.state.load();
-        let sources: Vec<Value> = self
-            .members
-            .iter()
-            .map(|member| {
-                let SourceHealth { listed, error, usage, omitted, .. } = member.source.health();
-                json!({
-                    "name": member.source.name(),
-                    "id": member.source.id(),
-                    "up": error.is_none() && listed.is_some(),
-                    "error": error.map(|error| error.to_string()),
-                    "listed": listed.map(written),
-                    "snapshots": member.source.snapshots().len(),
-                    "bytes": usage.bytes,
-                    "objects": usage.objects,
-                    "omitted": omitted,
-                })
-            })
-            .collect();
+        let now = self.clock.now();
+        let ages = self.ages(&state);
+        let groups = self.groups.load();
+        if let Some(runtime) = self.runtime.get() {
+            groups.iter().for_each(|group| group.begin_survey(runtime));
+        }
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "refresh_seconds": self.options.refresh.as_secs(),
             "sets": state.sets.len(),
             "dates": state.sets.iter().map(|set| set.dates.len()).sum::<usize>(),
-            "sources": sources,
-            "groups": self.groups.iter().map(|group| group_status(group)).collect::<Vec<_>>(),
+            "coverage": Coverage::of(&ages).json(),
+            "ages": json_of(&ages),
+            "sources": self.seated().iter().map(|(_, seat)| source_status(seat)).collect::<Vec<_>>(),
+            "groups": groups.iter().map(|group| group_status(group, now)).collect::<Vec<_>>(),
             "servers": servers(),
+            "waiting": waiting_status(),
             "counters": counters(),
         })
     }
 }
 
-fn group_status(group: &Group) -> Value {
+fn source_status(seat: &Seat) -> Value {
+    let source = &seat.member.source;
+    let SourceHealth { listed, error, usage, omitted, .. } = source.health();
+    let snapshots = source.snapshots();
+    let newest = snapshots.iter().map(|snapshot| snapshot.time.instant).max();
+    json!({
+        "name": source.name(),
+        "id": source.id(),
+        "up": error.is_none() && listed.is_some(),
+        "error": error.map(|error| error.to_string()),
+        "listed": listed.map(|listed| written(time_of(listed))),
+        "snapshots": snapshots.len(),
+        "newest": newest.map(written),
+        "bytes": usage.bytes,
+        "objects": usage.objects,
+        "omitted": omitted,
+    })
+}
+
+fn group_status(group: &Group, now: Time) -> Value {
     let (members, open, error) = group.state();
     json!({
         "name": group.name(),
@@ -91,7 +102,17 @@ fn group_status(group: &Group) -> Value {
         "error": error.map(|error| error.to_string()),
         "members": members,
         "open": open,
+        "survey": group.survey_json(now),
     })
+}
+
+/// Requests of the kernel that wait, and the one that waits longest.
+fn waiting_status() -> Value {
+    let longest = waiting::longest().map(|request| {
+        let seconds = request.since.elapsed().as_secs_f64();
+        json!({ "operation": request.operation, "inode": request.ino, "seconds": (seconds * 10.0).floor() / 10.0 })
+    });
+    json!({ "requests": waiting::count(), "longest": longest })
 }
 
 /// The servers that sources are read from.
@@ -115,12 +136,6 @@ fn servers() -> Vec<Value> {
 /// What this process has counted since it started.
 fn counters() -> Value {
     metrics::ALL.iter().map(|counter| (counter.name.to_owned(), Value::from(counter.value()))).collect()
-}
-
-/// A moment as text, in UTC and whole seconds.
-fn written(at: SystemTime) -> String {
-    let instant = crate::tree::Time { nanos: 0, ..time_of(at) };
-    calendar::rfc3339(&SnapshotTime { instant, offset: None })
 }
 
 #[cfg(test)]

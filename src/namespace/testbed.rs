@@ -48,6 +48,8 @@ pub fn member(source: &Arc<FakeSource>) -> Member {
         filter: Filter::default(),
         access: None,
         zone: None,
+        refresh: None,
+        expect_every: crate::namespace::EXPECT_EVERY,
     }
 }
 

@@ -21,12 +21,14 @@ pub struct Counter {
     pub name: &'static str,
     /// What it counts in.
     pub unit: Unit,
+    /// What it counts.
+    pub help: &'static str,
     value: AtomicU64,
 }
 
 impl Counter {
-    const fn new(name: &'static str, unit: Unit) -> Self {
-        Counter { name, unit, value: AtomicU64::new(0) }
+    const fn new(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Counter { name, unit, help, value: AtomicU64::new(0) }
     }
 
     /// Counts `n` more.
@@ -41,8 +43,8 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident: $text:literal, $unit:ident;)*) => {
-        $($(#[$doc])* pub static $name: Counter = Counter::new($text, Unit::$unit);)*
+    ($(#[doc = $help:literal] $name:ident: $text:literal, $unit:ident;)*) => {
+        $(#[doc = $help] pub static $name: Counter = Counter::new($text, Unit::$unit, $help.trim_ascii());)*
 
         /// Every counter, in the order in which `status` prints them.
         pub static ALL: &[&Counter] = &[$(&$name),*];
@@ -64,7 +66,7 @@ counters! {
     STORE_REFUSALS: "store_refusals", Count;
     /// What was looked for in the disk cache and was there.
     CACHE_HITS: "cache_hits", Count;
-    /// Bytes of it.
+    /// Bytes found in the disk cache.
     CACHE_HIT_BYTES: "cache_hit_bytes", Bytes;
     /// What was looked for in the disk cache and was not there.
     CACHE_MISSES: "cache_misses", Count;
@@ -80,6 +82,8 @@ counters! {
     FUSE_OPEN: "fuse_open", Count;
     /// Requests of the kernel: reads of file data.
     FUSE_READ: "fuse_read", Count;
+    /// Bytes of file data that the kernel was given when it asked for them.
+    FUSE_READ_BYTES: "fuse_read_bytes", Bytes;
     /// Requests of the kernel: closes announced.
     FUSE_FLUSH: "fuse_flush", Count;
     /// Requests of the kernel: files let go of.
@@ -102,9 +106,11 @@ counters! {
     FUSE_LISTXATTR: "fuse_listxattr", Count;
     /// Requests of the kernel: questions whether access is allowed.
     FUSE_ACCESS: "fuse_access", Count;
+    /// Requests of the kernel that had to wait for something that was not in memory.
+    FUSE_WAITS: "fuse_waits", Count;
     /// Small files whose content was given to the kernel before it was asked for.
     FUSE_PUSHES: "fuse_pushes", Count;
-    /// Bytes of them.
+    /// Bytes given to the kernel before they were asked for.
     FUSE_PUSHED_BYTES: "fuse_pushed_bytes", Bytes;
     /// Files that were pushed and that the kernel did not know.
     FUSE_PUSHES_REFUSED: "fuse_pushes_refused", Count;
@@ -139,7 +145,7 @@ mod tests {
 
     #[test]
     fn counting_adds_up_over_threads() {
-        static COUNTER: Counter = Counter::new("test_counter", Unit::Count);
+        static COUNTER: Counter = Counter::new("test_counter", Unit::Count, "A test.");
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..1000).for_each(|_| COUNTER.add(2)));

@@ -8,7 +8,9 @@ mod line;
 pub mod links;
 pub mod logging;
 pub mod metrics;
+pub mod openmetrics;
 mod printable;
 mod sink;
+pub mod waiting;
 
 pub use printable::printable;

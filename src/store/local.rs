@@ -5,25 +5,28 @@
 //! ranges are read past the page cache.
 //!
 //! Symbolic links are followed, for objects and for directories alike: people move `data/` to another disk. What a link
-//! leads to is read as part of the repository and believed as little as the rest of it. Only regular files are objects;
-//! a pipe or a device in their place is opened without blocking and refused.
+//! leads to is read as part of the repository and believed as little as the rest of it. Where it must not lead out of a
+//! directory, [`Local::within`] says so. Only regular files are objects; a pipe or a device in their place is opened
+//! without blocking and refused.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 use super::direct;
 use super::key::{check_key, check_limit, check_prefix, check_range};
+use super::root::Root;
 use super::{Level, ObjectInfo, ObjectStore, Pace, Place, counted};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
@@ -35,7 +38,7 @@ const CALLS: usize = 16;
 ///
 /// Its futures must be awaited inside a tokio runtime.
 pub struct Local {
-    root: Arc<Path>,
+    root: Arc<Root>,
     name: String,
     calls: Arc<Semaphore>,
     place: Arc<Place>,
@@ -44,17 +47,27 @@ pub struct Local {
 impl Local {
     /// The store in the directory `path`, which is looked at. Errors: `NotFound`, `NotDirectory`, `Denied`.
     pub fn new(path: impl AsRef<Path>) -> Result<Self> {
-        let local = Local::at(path, Place::alone())?;
-        fs::read_dir(&local.root).map_err(|e| Error::io(&local.name, e))?;
+        Self::looked_at(path.as_ref(), None)
+    }
+
+    /// The same, with every link that leads out of `within`, which holds `path` or is it, refused as `Denied`.
+    pub fn within(path: impl AsRef<Path>, within: &Path) -> Result<Self> {
+        Self::looked_at(path.as_ref(), Some(within))
+    }
+
+    fn looked_at(path: &Path, within: Option<&Path>) -> Result<Self> {
+        let local = Self::at(path, within, Place::alone())?;
+        local.root.entries("").map_err(|e| local.root.error("", e))?;
         Ok(local)
     }
 
-    /// The store in the directory `path`, which lies on `place` and is not looked at before something is asked for.
-    pub fn at(path: impl AsRef<Path>, place: Arc<Place>) -> Result<Self> {
-        let path = path.as_ref();
+    /// The store in the directory `path`, which lies on `place` and is not looked at before something is asked for. Every
+    /// link that leads out of `within` is refused.
+    pub fn at(path: &Path, within: Option<&Path>, place: Arc<Place>) -> Result<Self> {
         let name = path.display().to_string();
-        let root = std::path::absolute(path).map_err(|e| Error::io(&name, e))?;
-        Ok(Local { root: root.into(), name, calls: Arc::new(Semaphore::new(CALLS)), place })
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io(&name, e));
+        let root = Root::new(absolute(path)?, within.map(absolute).transpose()?);
+        Ok(Local { root: Arc::new(root), name, calls: Arc::new(Semaphore::new(CALLS)), place })
     }
 
     /// Runs `call` with the root on the blocking pool.
@@ -62,7 +75,7 @@ impl Local {
     /// The permits go with the call, not with the future: an abandoned call that hangs still counts.
     fn blocking<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+        call: impl FnOnce(&Root) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         let (root, calls, place) = (self.root.clone(), self.calls.clone(), Arc::clone(&self.place));
         async move {
@@ -91,13 +104,19 @@ impl ObjectStore for Local {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         metrics::STORE_LISTS.add(1);
         let prefix = prefix.to_owned();
-        self.blocking(move |root| list(root, prefix))
+        self.blocking(move |root| list(root, &prefix))
     }
 
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
         metrics::STORE_LISTS.add(1);
         let prefix = prefix.to_owned();
         self.blocking(move |root| list_level(root, &prefix))
+    }
+
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        metrics::STORE_LISTS.add(1);
+        let prefix = prefix.to_owned();
+        self.blocking(move |root| newest(root, &prefix))
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
@@ -131,13 +150,10 @@ impl ObjectStore for Local {
 }
 
 /// Opens an object and tells its size.
-fn open(root: &Path, key: &str) -> Result<(File, u64)> {
+fn open(root: &Root, key: &str) -> Result<(File, u64)> {
     check_key(key)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match rustix::fs::openat(CWD, root.join(key), flags, Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        Err(e) => return Err(failed(root, key, e.into())),
-    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = root.open(key, flags).map_err(|e| failed(root, key, e))?;
     let meta = file.metadata().map_err(|e| Error::io(key, e))?;
     if !meta.is_file() {
         return Err(Error::new(Kind::NotFound, format!("{key}: not a regular file")));
@@ -146,18 +162,19 @@ fn open(root: &Path, key: &str) -> Result<(File, u64)> {
 }
 
 /// The error of looking for `key`: that it is absent can only be said while the store itself is there.
-fn failed(root: &Path, key: &str, error: io::Error) -> Error {
+fn failed(root: &Root, key: &str, error: io::Error) -> Error {
     if !is_absence(&error) {
-        return Error::io(key, error);
+        return root.error(key, error);
     }
-    match fs::read_dir(root) {
+    match root.entries("") {
         Ok(_) => Error::caused_by(Kind::NotFound, key, error),
         Err(gone) => unreachable_root(root, gone),
     }
 }
 
-fn unreachable_root(root: &Path, error: io::Error) -> Error {
-    Error::caused_by(Kind::Unavailable, format!("the directory {} cannot be read", root.display()), error)
+fn unreachable_root(root: &Root, error: io::Error) -> Error {
+    let says = format!("the directory {} cannot be read", root.path_of("").display());
+    Error::caused_by(Kind::Unavailable, says, error)
 }
 
 /// No such path, or a file where a directory would have to be.
@@ -185,64 +202,77 @@ fn read_exact(file: &File, key: &str, offset: u64, length: u64) -> Result<Bytes>
 }
 
 /// Every object below `prefix`.
-fn list(root: &Path, prefix: String) -> Result<Vec<ObjectInfo>> {
-    check_prefix(&prefix)?;
-    let mut walk = Walk { found: Vec::new(), above: Vec::new() };
-    if !walk.directory(&root.join(&prefix), &prefix)? {
-        fs::read_dir(root).map_err(|e| unreachable_root(root, e))?;
+fn list(root: &Root, prefix: &str) -> Result<Vec<ObjectInfo>> {
+    check_prefix(prefix)?;
+    let mut walk = Walk { root, found: Vec::new(), above: Vec::new() };
+    if !walk.directory(prefix)? {
+        root.entries("").map_err(|e| unreachable_root(root, e))?;
     }
     Ok(walk.found)
 }
 
 /// What lies directly below `prefix`. Directories are told by their entries alone where the file system says what those
 /// are, so that a hundred thousand of them cost no call each.
-fn list_level(root: &Path, prefix: &str) -> Result<Level> {
+fn list_level(root: &Root, prefix: &str) -> Result<Level> {
     check_prefix(prefix)?;
-    let path = root.join(prefix);
     let mut level = Level::default();
-    let entries = match fs::read_dir(&path) {
+    let entries = match root.entries(prefix) {
         Ok(entries) => entries,
         Err(e) if is_absence(&e) => {
-            return fs::read_dir(root).map(|_| level).map_err(|e| unreachable_root(root, e));
+            return root.entries("").map(|_| level).map_err(|e| unreachable_root(root, e));
         }
-        Err(e) => return Err(Error::io(path.display().to_string(), e)),
+        Err(e) => return Err(root.error(prefix, e)),
     };
     for entry in entries {
-        let entry = entry.map_err(|e| Error::io(path.display().to_string(), e))?;
+        let entry = entry.map_err(|e| root.error(prefix, e))?;
         let name = entry.file_name();
         let Some(key) = name.to_str().map(|name| format!("{prefix}{name}")) else { continue };
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             level.below.push(key + "/");
             continue;
         }
-        match fs::metadata(entry.path()) {
+        match root.metadata(&key) {
             Ok(meta) if meta.is_dir() => level.below.push(key + "/"),
             Ok(meta) if meta.is_file() => level.objects.push(ObjectInfo { key, size: meta.len() }),
             Ok(_) => {}
             // Removed since, or a link to nowhere.
             Err(e) if is_absence(&e) => {}
-            Err(e) => return Err(Error::io(entry.path().display().to_string(), e)),
+            Err(e) => return Err(root.error(&key, e)),
         }
     }
     Ok(level)
 }
 
+/// When the newest object below `prefix` was written.
+fn newest(root: &Root, prefix: &str) -> Result<Option<SystemTime>> {
+    let mut newest = None;
+    for ObjectInfo { key, .. } in list(root, prefix)? {
+        match root.metadata(&key).and_then(|meta| meta.modified()) {
+            Ok(written) => newest = newest.max(Some(written)),
+            Err(e) if is_absence(&e) => {}
+            Err(e) => return Err(root.error(&key, e)),
+        }
+    }
+    Ok(newest)
+}
+
 /// A walk through directories, links followed.
-struct Walk {
+struct Walk<'a> {
+    root: &'a Root,
     found: Vec<ObjectInfo>,
     /// Device and inode of the directories that lead to the present one: a link back to one of them is left out.
     above: Vec<(u64, u64)>,
 }
 
-impl Walk {
-    /// Walks one directory; `prefix` is its key with a slash at the end. False when there is none: others may remove
+impl Walk<'_> {
+    /// Walks the directory whose key, with a slash at the end, is `prefix`. False when there is none: others may remove
     /// it at any time.
-    fn directory(&mut self, path: &Path, prefix: &str) -> Result<bool> {
-        let listed = fs::metadata(path).and_then(|meta| Ok((meta, fs::read_dir(path)?)));
-        let (meta, entries) = match listed {
+    fn directory(&mut self, prefix: &str) -> Result<bool> {
+        let root = self.root;
+        let (meta, entries) = match root.metadata(prefix).and_then(|meta| Ok((meta, root.entries(prefix)?))) {
             Ok(listed) => listed,
             Err(e) if is_absence(&e) => return Ok(false),
-            Err(e) => return Err(Error::io(path.display().to_string(), e)),
+            Err(e) => return Err(root.error(prefix, e)),
         };
         let own = (meta.dev(), meta.ino());
         if self.above.contains(&own) {
@@ -250,18 +280,18 @@ impl Walk {
         }
         self.above.push(own);
         for entry in entries {
-            let entry = entry.map_err(|e| Error::io(path.display().to_string(), e))?;
+            let entry = entry.map_err(|e| root.error(prefix, e))?;
             if let Some(name) = entry.file_name().to_str() {
-                self.entry(entry.path(), format!("{prefix}{name}"))?;
+                self.entry(format!("{prefix}{name}"))?;
             }
         }
         self.above.pop();
         Ok(true)
     }
 
-    fn entry(&mut self, path: PathBuf, key: String) -> Result<()> {
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => self.directory(&path, &(key + "/")).map(drop),
+    fn entry(&mut self, key: String) -> Result<()> {
+        match self.root.metadata(&key) {
+            Ok(meta) if meta.is_dir() => self.directory(&(key + "/")).map(drop),
             Ok(meta) if meta.is_file() => {
                 self.found.push(ObjectInfo { key, size: meta.len() });
                 Ok(())
@@ -269,14 +299,17 @@ impl Walk {
             Ok(_) => Ok(()),
             // Removed since, or a link to nowhere.
             Err(e) if is_absence(&e) => Ok(()),
-            Err(e) => Err(Error::io(path.display().to_string(), e)),
+            Err(e) => Err(self.root.error(&key, e)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, Mode};
 
     use super::*;
 
@@ -295,6 +328,20 @@ mod tests {
 
     fn refusal(path: impl AsRef<Path>) -> Kind {
         Local::new(path).err().unwrap().kind()
+    }
+
+    #[tokio::test]
+    async fn the_newest_object_tells_when_it_was_written() {
+        let dir = directory();
+        let store = Local::new(dir.path()).unwrap();
+        let written = |n| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n);
+        for (name, at) in [("a", 1_000), ("b", 3_000), ("c", 2_000)] {
+            let file = fs::File::create(dir.path().join("data/00").join(name)).unwrap();
+            file.set_modified(written(at)).unwrap();
+        }
+        fs::remove_file(dir.path().join("data/00/x")).unwrap();
+        assert_eq!(store.newest("data/").await.unwrap(), Some(written(3_000)));
+        assert_eq!(store.newest("keys/").await.unwrap(), None);
     }
 
     #[test]
@@ -338,6 +385,29 @@ mod tests {
             (vec!["data/00/loop/".into(), "data/00/self/".into()], 2)
         );
         assert_eq!(store.get("data/00/same", 99).await.unwrap(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn links_out_of_what_a_store_is_kept_within_are_an_error_and_nothing_else() {
+        let (dir, elsewhere) = (directory(), directory());
+        symlink(elsewhere.path().join("data"), dir.path().join("more")).unwrap();
+        symlink("data/00/x", dir.path().join("same")).unwrap();
+        let store = Local::within(dir.path(), dir.path()).unwrap();
+        assert_eq!(store.get("data/00/x", 99).await.unwrap(), "0123456789");
+        assert_eq!(store.get("same", 99).await.unwrap(), "0123456789");
+        assert_eq!(store.get_range("data/00/x", 2, 3).await.unwrap(), "234");
+        assert_eq!(keys(&store, "data/").await, ["data/00/x"]);
+        assert_eq!(store.get("absent", 99).await.unwrap_err().kind(), Kind::NotFound);
+        for error in [
+            store.get("more/00/x", 99).await.unwrap_err(),
+            store.stat("more/00/x").await.unwrap_err(),
+            store.list("").await.unwrap_err(),
+            store.list("more/").await.unwrap_err(),
+            store.list_level("").await.unwrap_err(),
+        ] {
+            assert!(error.kind() == Kind::Denied && error.to_string().contains("link"), "{error}");
+        }
+        assert_eq!(Local::new(dir.path()).unwrap().list("").await.unwrap().len(), 3);
     }
 
     #[tokio::test]

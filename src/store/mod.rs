@@ -15,6 +15,7 @@ mod place;
 pub mod program;
 mod rclone;
 pub mod rest;
+mod root;
 pub mod s3;
 pub mod sftp;
 mod transfer;
@@ -119,6 +120,13 @@ pub trait ObjectStore: Send + Sync {
     /// such listing (a REST server), which is what this default says.
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
         let says = format!("{}: what lies at {prefix:?} cannot be listed one level at a time", self.name());
+        Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
+    }
+
+    /// When the newest object directly or deeper below `prefix` was written, by the store's own clock; `None` where there
+    /// is none. Errors: `Unsupported` from a store whose listings tell no times, which is what this default says.
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        let says = format!("{}: its listings do not tell when {prefix:?} was written to", self.name());
         Box::pin(std::future::ready(Err(Error::new(Kind::Unsupported, says))))
     }
 

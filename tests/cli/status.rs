@@ -1,5 +1,7 @@
 //! `backupfs status`.
 
+use std::io::{Read, Write};
+
 use crate::machine::{Mountpoint, backupfs, can_mount, run, signal, succeed, wait_for};
 use crate::sample::Sample;
 
@@ -28,6 +30,62 @@ fn a_mount_tells_how_it_is() {
     assert_eq!(output.status.code(), Some(32));
     assert!(String::from_utf8(output.stdout).unwrap().contains("its server has died"));
     succeed(backupfs().arg("umount").arg(mountpoint.path()));
+}
+
+#[test]
+fn a_monitor_reads_one_line_and_an_exit_code() {
+    if !can_mount() {
+        return;
+    }
+    let sample = Sample::new();
+    let mountpoint = Mountpoint::new();
+    succeed(sample.command("mount").arg(mountpoint.path()));
+    let ask = |age: &str| {
+        let output =
+            backupfs().args(["status", "--fail-older-than", age]).arg(mountpoint.path()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), text.lines().next().unwrap_or_default().to_owned())
+    };
+    // The sample was backed up long ago.
+    let (code, line) = ask("36h");
+    assert_eq!(code, 2, "{line}");
+    assert!(line.starts_with("BACKUPS CRITICAL: 3 sets older than 1 d 12 h: "), "{line}");
+    assert!(line.contains(" | sets=3;;;0 fresh=0;;;0;3 oldest="), "{line}");
+    let (code, line) = ask("36500d");
+    assert_eq!(code, 1, "{line}");
+    assert!(line.starts_with("BACKUPS WARNING: 3 sets later than expected: "), "{line}");
+    let (code, line) = ask("soon");
+    assert_eq!(
+        (code, line.as_str()),
+        (3, "BACKUPS UNKNOWN: \"soon\" must be a length of time such as 90min or 36h")
+    );
+    succeed(backupfs().arg("umount").arg(mountpoint.path()));
+    assert_eq!(ask("36h").0, 3);
+}
+
+#[test]
+fn counters_are_read_from_a_file_and_over_a_socket() {
+    if !can_mount() {
+        return;
+    }
+    let sample = Sample::new();
+    let mountpoint = Mountpoint::new();
+    let socket = sample.repository().with_file_name("metrics.sock");
+    let option = format!("metrics-socket={},expect-every=36500d", socket.display());
+    succeed(sample.command("mount").args(["-o", &option]).arg(mountpoint.path()));
+    let file = std::fs::read_to_string(mountpoint.path().join(".backupfs/metrics")).unwrap();
+    assert!(file.contains("\nbackupfs_fresh_sets 3\n") && file.ends_with("\n# EOF\n"), "{file}");
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.contains("\nbackupfs_sets 3\n"), "{answer}");
+    let second = Mountpoint::new();
+    let (code, stderr) = run(sample.command("mount").args(["-o", &option]).arg(second.path()));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("each mount needs a socket of its own"), "{stderr}");
+    succeed(backupfs().arg("umount").arg(mountpoint.path()));
+    wait_for("the socket to go", || !socket.exists());
 }
 
 #[test]

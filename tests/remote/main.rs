@@ -9,6 +9,7 @@
     reason = "a test may stop where it fails"
 )]
 
+mod groups;
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../harness/machine.rs"]

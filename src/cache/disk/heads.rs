@@ -12,7 +12,7 @@ use super::files::Files;
 use super::key::Owner;
 use crate::cache::Folder;
 use crate::error::{Error, Kind, Result};
-use crate::store::ObjectInfo;
+use crate::store::{Level, ObjectInfo};
 
 /// The directory of them.
 pub(super) const FOLDER: &str = "stores";
@@ -28,34 +28,63 @@ pub struct Head {
     /// How people call it.
     pub title: String,
     /// By prefix: what was listed, without the prefix.
-    lists: BTreeMap<String, Vec<(String, u64)>>,
+    lists: BTreeMap<String, Listed>,
+    /// By prefix: what lies directly below, and what lies deeper, in the same way.
+    #[serde(default)]
+    levels: BTreeMap<String, (Listed, Vec<String>)>,
 }
+
+/// Keys and sizes, sorted.
+type Listed = Vec<(String, u64)>;
 
 impl Head {
     /// Nothing known of the store `name`, which people call `title`.
     pub fn new(name: &str, title: &str) -> Self {
-        Head { name: name.to_owned(), title: title.to_owned(), lists: BTreeMap::new() }
+        Head { name: name.to_owned(), title: title.to_owned(), ..Head::default() }
     }
 
     /// Takes a complete listing in.
     pub fn set(&mut self, prefix: &str, objects: &[ObjectInfo]) {
-        let below = |object: &ObjectInfo| Some((object.key.strip_prefix(prefix)?.to_owned(), object.size));
-        let mut listed: Vec<_> = objects.iter().filter_map(below).collect();
-        listed.sort_unstable();
-        self.lists.insert(prefix.to_owned(), listed);
+        self.lists.insert(prefix.to_owned(), without(prefix, objects));
+    }
+
+    /// The same of one level.
+    pub fn set_level(&mut self, prefix: &str, Level { objects, below }: &Level) {
+        let deeper = below.iter().filter_map(|name| Some(name.strip_prefix(prefix)?.to_owned()));
+        let mut deeper: Vec<_> = deeper.collect();
+        deeper.sort_unstable();
+        self.levels.insert(prefix.to_owned(), (without(prefix, objects), deeper));
     }
 
     /// Takes in what is newer.
     pub(super) fn extend(&mut self, newer: Head) {
         (self.name, self.title) = (newer.name, newer.title);
         self.lists.extend(newer.lists);
+        self.levels.extend(newer.levels);
     }
 
     /// The last complete listing below `prefix`.
     pub fn get(&self, prefix: &str) -> Option<Vec<ObjectInfo>> {
-        let objects = self.lists.get(prefix)?.iter();
-        Some(objects.map(|(key, size)| ObjectInfo { key: format!("{prefix}{key}"), size: *size }).collect())
+        Some(with(prefix, self.lists.get(prefix)?))
     }
+
+    /// The same of one level.
+    pub fn get_level(&self, prefix: &str) -> Option<Level> {
+        let (objects, deeper) = self.levels.get(prefix)?;
+        let below = deeper.iter().map(|name| format!("{prefix}{name}")).collect();
+        Some(Level { objects: with(prefix, objects), below })
+    }
+}
+
+fn without(prefix: &str, objects: &[ObjectInfo]) -> Listed {
+    let below = |object: &ObjectInfo| Some((object.key.strip_prefix(prefix)?.to_owned(), object.size));
+    let mut listed: Vec<_> = objects.iter().filter_map(below).collect();
+    listed.sort_unstable();
+    listed
+}
+
+fn with(prefix: &str, listed: &Listed) -> Vec<ObjectInfo> {
+    listed.iter().map(|(key, size)| ObjectInfo { key: format!("{prefix}{key}"), size: *size }).collect()
 }
 
 impl Files {
@@ -155,6 +184,24 @@ mod tests {
         assert!(!raw.windows(4).any(|part| part == b"s3:x" || part == b"keys"));
         files.remove_head(owner).unwrap();
         assert_eq!(files.head(owner), None);
+    }
+
+    #[test]
+    fn a_level_is_no_listing_of_all_below() {
+        let mut head = Head::new("s3:x", "x");
+        let below = |names: &[&str]| names.iter().map(|name| format!("a/{name}")).collect();
+        let level = Level { objects: objects(&["a/file"]), below: below(&["b/", "c/"]) };
+        head.set_level("a/", &Level { below: below(&["c/", "b/"]), ..level.clone() });
+        assert_eq!(
+            (head.get_level("a/"), head.get("a/"), head.get_level("")),
+            (Some(level.clone()), None, None)
+        );
+        let mut newer = Head::new("s3:x", "x");
+        newer.set("a/", &[]);
+        head.extend(newer);
+        assert_eq!((head.get_level("a/"), head.get("a/")), (Some(level), Some(vec![])));
+        let old = r#"{"name":"s3:x","title":"x","lists":{"k/":[["a",1]]}}"#;
+        assert!(serde_json::from_str::<Head>(old).unwrap().get("k/").is_some(), "as it was written before");
     }
 
     #[test]

@@ -35,7 +35,7 @@ use self::files::Files;
 use self::writer::{Entry, Order, Waiting, Writer};
 use super::Folder;
 use crate::error::{Error, Result};
-use crate::store::ObjectInfo;
+use crate::store::{Level, ObjectInfo};
 
 /// The directory of it in the cache directory.
 const FOLDER: &str = "stored";
@@ -102,6 +102,12 @@ impl Drawer {
         Drawer { disk, owner: Owner::of(name), name: name.into(), title: title.into() }
     }
 
+    /// The same for a store that others may have the name of: `identity` tells it apart from all of them.
+    #[must_use]
+    pub fn of(self, identity: &str) -> Self {
+        Drawer { owner: Owner::of(identity), ..self }
+    }
+
     /// The key of `length` bytes at `offset` of `object`, which never changes.
     pub fn range(&self, object: &[u8], offset: u64, length: u64) -> Key {
         Key::range(self.owner, object, offset, length)
@@ -149,17 +155,41 @@ impl Drawer {
 
     /// Keeps complete listings, each with its prefix: all of them or none.
     pub fn put_lists<'a>(&self, lists: impl IntoIterator<Item = (&'a str, &'a Vec<ObjectInfo>)>) {
+        self.put_head(|head| lists.into_iter().for_each(|(prefix, objects)| head.set(prefix, objects)));
+    }
+
+    /// Keeps a complete listing of one level.
+    pub fn put_level(&self, prefix: &str, level: &Level) {
+        self.put_head(|head| head.set_level(prefix, level));
+    }
+
+    fn put_head(&self, set: impl FnOnce(&mut Head)) {
         let mut head = Head::new(&self.name, &self.title);
-        lists.into_iter().for_each(|(prefix, objects)| head.set(prefix, objects));
+        set(&mut head);
         // Without its thread the cache keeps nothing.
         let _ = self.disk.orders.send(Order::Head(self.owner, head));
+    }
+
+    /// Lets go of all listings: they were another's, who is no longer here.
+    pub fn forget_lists(&self) {
+        let _ = self.disk.orders.send(Order::Forget(self.owner));
     }
 
     /// The last complete listings below `prefixes`, if there is one of each, and of when the newest of the store's listings
     /// is.
     pub async fn lists(&self, prefixes: &[&str]) -> Option<(Vec<Vec<ObjectInfo>>, SystemTime)> {
-        let (files, owner) = (Arc::clone(&self.disk.files), self.owner);
-        let (head, when) = tokio::task::spawn_blocking(move || files.head(owner)).await.ok()??;
+        let (head, when) = self.head().await?;
         Some((prefixes.iter().map(|prefix| head.get(prefix)).collect::<Option<_>>()?, when))
+    }
+
+    /// The same of one level.
+    pub async fn level(&self, prefix: &str) -> Option<(Level, SystemTime)> {
+        let (head, when) = self.head().await?;
+        Some((head.get_level(prefix)?, when))
+    }
+
+    async fn head(&self) -> Option<(Head, SystemTime)> {
+        let (files, owner) = (Arc::clone(&self.disk.files), self.owner);
+        tokio::task::spawn_blocking(move || files.head(owner)).await.ok()?
     }
 }

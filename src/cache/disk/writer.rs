@@ -56,6 +56,8 @@ pub(super) enum Order {
     Keep(Entry),
     /// What is new of a store.
     Head(Owner, Head),
+    /// What is known of a store is wrong.
+    Forget(Owner),
     /// Answer when everything before this was done.
     Flush(Sender<()>),
     /// The same, and give up what is claimed: nothing comes after this.
@@ -159,6 +161,7 @@ impl Writer {
             match order {
                 Order::Keep(entry) => self.keep(entry),
                 Order::Head(owner, head) => self.heads.entry(owner).or_default().extend(head),
+                Order::Forget(owner) => self.forget(owner),
                 // Whoever asked may have given up.
                 Order::Flush(done) => {
                     self.finish();
@@ -311,6 +314,13 @@ impl Writer {
             if let Err(error) = self.files.put_head(owner, head) {
                 self.give_up(&error);
             }
+        }
+    }
+
+    fn forget(&mut self, owner: Owner) {
+        self.heads.remove(&owner);
+        if let Err(error) = self.files.remove_head(owner) {
+            self.give_up(&error);
         }
     }
 

@@ -70,6 +70,11 @@ impl Pattern {
         Some(Pattern { fixed, levels: levels.iter().map(|name| Glob::new(name)).collect() })
     }
 
+    /// How many stars there are.
+    pub fn stars(&self) -> usize {
+        self.levels.iter().map(|name| name.pieces.len().saturating_sub(1)).sum()
+    }
+
     /// The location of what is called `names`, level by level.
     pub fn at(&self, names: &[&str]) -> Location {
         let (above, path) = divided(&self.fixed).unwrap_or_default();
@@ -157,6 +162,7 @@ mod tests {
             assert_eq!(pattern.at(names), read(member), "{spelled}");
             assert_eq!(pattern.levels.len(), names.len());
             assert!(pattern.levels[0].plain().is_none());
+            assert_eq!(pattern.stars(), spelled.matches('*').count());
         }
         assert_eq!(Pattern::of(&read("/srv/restic")), None);
     }

@@ -1,6 +1,7 @@
 //! A store around a store that does the same for every call.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -30,6 +31,12 @@ impl Weight for Bytes {
 }
 
 impl Weight for ObjectInfo {
+    fn weight(&self) -> u64 {
+        0
+    }
+}
+
+impl Weight for Option<SystemTime> {
     fn weight(&self) -> u64 {
         0
     }
@@ -83,6 +90,10 @@ impl<A: Around> ObjectStore for Wrapped<A> {
 
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
         self.around.around(Call::Open, move || self.inner.list_level(prefix)).boxed()
+    }
+
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        self.around.around(Call::Open, move || self.inner.newest(prefix)).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

@@ -79,9 +79,14 @@ impl Rest {
         Ok(Rest { client, name, meter, listed: Mutex::default() })
     }
 
-    /// Asks for an object, or for `range` of it: its first and last byte. That it is missing is found out.
-    async fn ask(&self, method: Method, key: &str, range: Option<(u64, u64)>) -> Result<Answer<'_>> {
-        let answer = self.send(method, key, range).await?;
+    /// Asks for an object. That it is missing is found out.
+    async fn ask(&self, method: Method, key: &str) -> Result<Answer<'_>> {
+        self.found(key, self.send(method, key, None).await?).await
+    }
+
+    /// The same answer, unless it is rclone's and says that something is missing.
+
+    async fn found<'a>(&self, key: &str, answer: Answer<'a>) -> Result<Answer<'a>> {
         match answer.status() {
             StatusCode::NOT_FOUND if is_from_rclone(&answer) => Err(self.not_opened(key).await),
             _ => Ok(answer),
@@ -129,11 +134,11 @@ impl Rest {
     }
 
     async fn size(&self, key: &str) -> Result<u64> {
-        told_size(key, self.ask(Method::HEAD, key, None).await?)
+        told_size(key, self.ask(Method::HEAD, key).await?)
     }
 
     async fn read_whole(&self, key: &str, limit: u64) -> Result<Bytes> {
-        let answer = self.ask(Method::GET, key, None).await?.succeeded()?;
+        let answer = self.ask(Method::GET, key).await?.succeeded()?;
         match answer.length() {
             Some(length) => {
                 check_limit(key, length, limit)?;
@@ -150,12 +155,12 @@ impl Rest {
             check_range(key, self.size(key).await?, offset, length)?;
             return Ok(Bytes::new());
         };
-        let answer = self.ask(Method::GET, key, Some((offset, last))).await?;
+        let answer = self.send(Method::GET, key, Some((offset, last))).await?;
         // Servers differ in how they refuse what lies beyond the end, but say how long the object is.
         if let Some(total) = answer.total() {
             check_range(key, total, offset, length)?;
         }
-        let answer = answer.succeeded()?;
+        let answer = self.found(key, answer).await?.succeeded()?;
         if answer.status() != StatusCode::PARTIAL_CONTENT {
             let size = answer.length();
             size.map_or(Ok(0), |size| check_range(key, size, offset, length))?;
@@ -218,7 +223,9 @@ impl Rest {
         let mut objects: Vec<_> = listings.into_iter().flatten().collect();
         objects.retain(|object| object.key.starts_with(prefix));
         if prefix.is_empty() {
-            match self.size(names::CONFIG).await {
+            // rclone cannot be asked in another way whether it is there, as long as there are keys.
+            let head = self.send(Method::HEAD, names::CONFIG, None).await;
+            match head.and_then(|told| told_size(names::CONFIG, told)) {
                 Ok(size) => objects.push(ObjectInfo { key: names::CONFIG.to_owned(), size }),
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(error),

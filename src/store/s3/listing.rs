@@ -1,6 +1,7 @@
 //! Listings: page after page, in the second version of the request or, where a server does not know it, the first.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
@@ -58,6 +59,20 @@ pub(super) async fn below(store: &S3, prefix: &str) -> Result<Vec<ObjectInfo>> {
     })
     .await?;
     Ok(found)
+}
+
+/// When the newest object below `prefix` of the store was written.
+pub(super) async fn newest(store: &S3, prefix: &str) -> Result<Option<SystemTime>> {
+    let below = format!("{}{prefix}", store.prefix);
+    let mut newest = None;
+    pages(store, Wanted { below: &below, delimiter: None }, |page| {
+        let times =
+            page.objects.iter().filter_map(|object| u64::try_from(object.last_modified()?.secs()).ok());
+        newest = newest.max(times.max());
+        Ok(())
+    })
+    .await?;
+    Ok(newest.and_then(|secs| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secs))))
 }
 
 /// What lies directly below `prefix` of the store; of all buckets, those.

@@ -316,6 +316,15 @@ impl ObjectStore for S3 {
         .boxed()
     }
 
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        metrics::STORE_LISTS.add(1);
+        async move {
+            check_prefix(prefix)?;
+            listing::newest(self, prefix).await
+        }
+        .boxed()
+    }
+
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
         self.info(key).boxed()
     }

@@ -164,7 +164,7 @@ fn pair(blobs: &[Vec<Vec<u8>>]) -> [(Arc<Vault>, Loader); 2] {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hangs_delays_no_other_repository() {
     // As much as may be under way at all, several times over.
-    let packs: Vec<Vec<Vec<u8>>> = (0..30).map(|n| vec![blob(n, MIB as usize)]).collect();
+    let packs: Vec<Vec<Vec<u8>>> = (0..30).map(|n| vec![blob(n, 1 << 20)]).collect();
     let ids: Vec<Id> = packs.iter().flatten().map(|blob| id_of(blob)).collect();
     let [(dead, loader), (_healthy, other)] = pair(&packs);
     dead.shut();

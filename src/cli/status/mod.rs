@@ -3,19 +3,30 @@
 //! Each mount is asked through its own `.backupfs/status.json`, from a thread of its own: one that does not answer
 //! costs a few seconds and a line, and hides none of the others.
 
+mod monitor;
+mod text;
+mod told;
+
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::monitor::{Severity, Verdict};
+use self::told::{Counters, Status};
 use super::exit::Code;
-use super::print::{self, Column};
+use super::print;
+use crate::config;
 use crate::daemon::{self, Mounted};
 use crate::error::{Error, Kind, Result};
 
-/// Shows what is mounted, and how the repositories behind it are doing
+/// Shows what is mounted, how the repositories behind it are doing, and how old their newest snapshots are
+///
+/// With --fail-older-than it is a plugin for Nagios and its like: one line first, and exit code 0 OK, 1 WARNING (a set
+/// is later than its expect-every, or a repository does not answer), 2 CRITICAL (a set is older than AGE), 3 UNKNOWN.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this mount [default: all of this program]
@@ -23,10 +34,25 @@ pub struct Args {
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    /// Be a monitoring plugin: critical when the newest snapshot of a set is older (such as 36h)
+    #[arg(long, value_name = "AGE", conflicts_with_all = ["json", "watch"])]
+    fail_older_than: Option<String>,
+    /// Show it again every two seconds, or as often as said, until Ctrl-C
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "json"
+    )]
+    watch: Option<u64>,
+    /// Show every set, not only the oldest
+    #[arg(long)]
+    all: bool,
 }
 
 /// A mount that answers from memory answers sooner.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a monitor waits for the members of groups to be counted: less than such programs wait for a plugin.
+const COUNTING: Duration = Duration::from_secs(50);
 
 /// A mount and what it says.
 struct Report {
@@ -34,41 +60,31 @@ struct Report {
     status: Result<Value>,
 }
 
-/// Of `status.json` what the table shows.
-#[derive(Deserialize)]
-struct Status {
-    sets: usize,
-    dates: usize,
-    sources: Vec<Source>,
-    #[serde(default)]
-    servers: Vec<Server>,
-}
-
-/// A server that repositories are read from.
-#[derive(Deserialize)]
-struct Server {
-    name: String,
-    down_seconds: Option<u64>,
-    error: Option<String>,
-    in_flight: usize,
-    limit: usize,
-    requests: u64,
-    failures: u64,
-}
-
-#[derive(Deserialize)]
-struct Source {
-    name: String,
-    up: bool,
-    error: Option<String>,
-    listed: Option<String>,
-    snapshots: u64,
-    omitted: u64,
-}
-
 impl Args {
     /// Prints a paragraph for each mount.
     pub fn run(self) -> Result<Code> {
+        if let Some(age) = &self.fail_older_than {
+            return self.monitor(age).or_else(|error| {
+                // Whatever goes wrong, a monitor reads it on stdout.
+                print::stdout(
+                    format!("BACKUPS UNKNOWN: {}\n", print::visible(error.to_string().as_bytes())).as_bytes(),
+                )?;
+                Ok(Severity::Unknown.code())
+            });
+        }
+        if let Some(seconds) = self.watch {
+            return self.watch(Duration::from_secs(seconds));
+        }
+        let reports = self.reports()?;
+        if self.json {
+            print::json(&reports.iter().map(Report::json).collect::<Vec<_>>())?;
+        } else {
+            print::stdout(self.text(&reports).as_bytes())?;
+        }
+        Ok(if reports.iter().all(Report::is_sound) { Code::Ok } else { Code::Failed })
+    }
+
+    fn reports(&self) -> Result<Vec<Report>> {
         let mut mounts = daemon::mounts()?;
         if let Some(typed) = &self.mountpoint {
             let here = std::fs::canonicalize(typed).unwrap_or_else(|_| typed.clone());
@@ -81,16 +97,47 @@ impl Args {
                 return Err(Error::new(Kind::NotFound, says));
             }
         }
-        let reports: Vec<Report> = ask_all(mounts, PATIENCE);
-        let sound = reports.iter().all(Report::is_sound);
-        if self.json {
-            print::json(&reports.iter().map(Report::json).collect::<Vec<_>>())?;
-        } else if reports.is_empty() {
-            print::stdout(b"nothing is mounted\n")?;
-        } else {
-            print::stdout(reports.iter().map(Report::text).collect::<Vec<_>>().join("\n").as_bytes())?;
+        Ok(ask_all(mounts, PATIENCE))
+    }
+
+    fn text(&self, reports: &[Report]) -> String {
+        match reports {
+            [] => "nothing is mounted\n".to_owned(),
+            reports => reports.iter().map(|report| report.text(self.all)).collect::<Vec<_>>().join("\n"),
         }
-        Ok(if sound { Code::Ok } else { Code::Failed })
+    }
+
+    /// One line for a monitor, and what people see behind it.
+    fn monitor(&self, age: &str) -> Result<Code> {
+        let limit = config::duration(age)?;
+        let began = Instant::now();
+        let mut reports = self.reports()?;
+        while reports.iter().any(Report::is_counting) && began.elapsed() < COUNTING {
+            std::thread::sleep(Duration::from_millis(300));
+            reports = self.reports()?;
+        }
+        let mounts: Vec<_> = reports.iter().map(|report| (report.mountpoint(), report.parsed())).collect();
+        let verdict = Verdict::of(&mounts, limit);
+        print::stdout(format!("{}\n{}", verdict.line(), self.text(&reports)).as_bytes())?;
+        Ok(verdict.severity().code())
+    }
+
+    /// The same again and again, with what was done in between.
+    fn watch(&self, pause: Duration) -> Result<Code> {
+        let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        let mut before: Vec<(u64, Counters)> = Vec::new();
+        loop {
+            let reports = self.reports()?;
+            let mut shown = format!("{clear}{}", self.text(&reports));
+            let now: Vec<_> = reports.iter().filter_map(Report::counters).collect();
+            for (mount, counters) in &now {
+                let Some((_, then)) = before.iter().find(|(known, _)| known == mount) else { continue };
+                shown += &text::lately(then, counters, pause);
+            }
+            before = now;
+            print::stdout(shown.as_bytes())?;
+            std::thread::sleep(pause);
+        }
     }
 }
 
@@ -137,6 +184,21 @@ impl Report {
         Status::deserialize(self.status.as_ref().map_err(Clone::clone)?).map_err(unknown)
     }
 
+    /// Whether members of a group are being counted for the first time.
+    fn is_counting(&self) -> bool {
+        let first = |survey: &told::Survey| survey.counting.is_some() && survey.last.is_none();
+        self.parsed().is_ok_and(|status| status.groups.iter().any(|group| first(&group.survey)))
+    }
+
+    /// Which mount it is, and what it counted.
+    fn counters(&self) -> Option<(u64, Counters)> {
+        Some((self.mounted.id, self.parsed().ok()?.counters))
+    }
+
+    fn mountpoint(&self) -> String {
+        print::visible(self.mounted.mountpoint.as_os_str().as_encoded_bytes())
+    }
+
     fn json(&self) -> Value {
         let (mountpoint, mountpoint_base64) =
             print::json_name(self.mounted.mountpoint.as_os_str().as_encoded_bytes());
@@ -154,66 +216,13 @@ impl Report {
         fields.into()
     }
 
-    fn text(&self) -> String {
-        let mountpoint = print::visible(self.mounted.mountpoint.as_os_str().as_encoded_bytes());
-        let status = match self.parsed() {
-            Ok(status) => status,
-            Err(error) => return format!("{mountpoint}: {}\n", print::visible(error.to_string().as_bytes())),
-        };
-        let (sets, dates) = (print::count(status.sets, "set"), print::count(status.dates, "date"));
-        let columns = [
-            Column("REPOSITORY", false),
-            Column("SNAPSHOTS", true),
-            Column("LISTED", false),
-            Column("STATE", false),
-        ];
-        let rows: Vec<Vec<String>> = status.sources.iter().map(Source::cells).collect();
-        let sources = print::table(&columns, &rows);
-        format!("{mountpoint}: {sets}, {dates}\n{sources}{}", servers(&status.servers))
-    }
-}
-
-/// The servers, if there are any.
-fn servers(servers: &[Server]) -> String {
-    let columns = [
-        Column("SERVER", false),
-        Column("REQUESTS", true),
-        Column("FAILED", true),
-        Column("UNDER WAY", true),
-        Column("STATE", false),
-    ];
-    match servers {
-        [] => String::new(),
-        _ => print::table(&columns, &servers.iter().map(Server::cells).collect::<Vec<_>>()),
-    }
-}
-
-impl Server {
-    fn cells(&self) -> Vec<String> {
-        let state = match (self.down_seconds, &self.error) {
-            (None, _) => "up".to_owned(),
-            (Some(down), None) => format!("down for {down} s"),
-            (Some(down), Some(error)) => format!("down for {down} s: {error}"),
-        };
-        let under_way = format!("{} of {}", self.in_flight, self.limit);
-        [&self.name, &self.requests.to_string(), &self.failures.to_string(), &under_way, &state]
-            .map(|cell| print::visible(cell.as_bytes()))
-            .into()
-    }
-}
-
-impl Source {
-    fn cells(&self) -> Vec<String> {
-        let state = match (&self.error, self.up) {
-            (Some(error), _) => error.clone(),
-            (None, false) => "not listed yet".to_owned(),
-            (None, true) if self.omitted > 0 => format!("up; {} left out, see the log", self.omitted),
-            (None, true) => "up".to_owned(),
-        };
-        let listed = self.listed.clone().unwrap_or_else(|| "-".to_owned());
-        [&self.name, &self.snapshots.to_string(), &listed, &state]
-            .map(|cell| print::visible(cell.as_bytes()))
-            .into()
+    fn text(&self, all_sets: bool) -> String {
+        match self.parsed() {
+            Ok(status) => text::mount(&self.mountpoint(), &status, all_sets),
+            Err(error) => {
+                format!("{}: {}\n", self.mountpoint(), print::visible(error.to_string().as_bytes()))
+            }
+        }
     }
 }
 
@@ -235,7 +244,7 @@ mod tests {
             "version": "9", "refresh_seconds": 60, "sets": 2, "dates": 1,
             "sources": [{
                 "name": "/srv/r", "id": "ab", "up": up, "error": error, "listed": "2026-03-01T03:00:00Z",
-                "snapshots": 1, "bytes": 0, "objects": 0, "omitted": omitted,
+                "snapshots": 1, "newest": "2026-02-28T03:00:00Z", "bytes": 0, "objects": 0, "omitted": omitted,
             }],
         })
     }
@@ -245,10 +254,10 @@ mod tests {
         let report = report(Ok(status(true, None, 0)));
         assert!(report.is_sound());
         assert_eq!(
-            report.text(),
+            report.text(false),
             "/mnt/backups: 2 sets, 1 date\n\
-             REPOSITORY  SNAPSHOTS  LISTED                STATE\n\
-             /srv/r              1  2026-03-01T03:00:00Z  up\n"
+             REPOSITORY  SNAPSHOTS  NEWEST                LISTED                STATE\n\
+             /srv/r              1  2026-02-28T03:00:00Z  2026-03-01T03:00:00Z  up\n"
         );
         assert_eq!(report.json()["status"]["sources"][0]["id"], "ab");
     }
@@ -267,13 +276,13 @@ mod tests {
         // Whether a repository suffers from it is for the repository to say.
         assert!(report.is_sound());
         assert!(
-            report.text().ends_with(
+            report.text(false).ends_with(
                 "SERVER              REQUESTS  FAILED  UNDER WAY  STATE\n\
                  s3:https://a             100       7    3 of 32  up\n\
                  rest:http://b:8000       100       7    3 of 32  down for 90 s: timed\\nout\n"
             ),
             "{}",
-            report.text()
+            report.text(false)
         );
     }
 
@@ -286,7 +295,7 @@ mod tests {
             (Err(Error::new(Kind::TimedOut, "no answer within 5 s")), "/mnt/backups: no answer within 5 s\n"),
         ] {
             let report = report(status);
-            assert!(!report.is_sound() && report.text().contains(says), "{}", report.text());
+            assert!(!report.is_sound() && report.text(false).contains(says), "{}", report.text(false));
         }
     }
 
@@ -297,7 +306,11 @@ mod tests {
         std::fs::write(dir.path().join(".backupfs/status.json"), status(true, None, 0).to_string()).unwrap();
         let at = |path: &Path| Mounted { id: 1, mountpoint: path.to_owned(), source: String::new() };
         let reports = ask_all(vec![at(&dir.path().join("absent")), at(dir.path())], PATIENCE);
-        assert!(reports[0].text().contains("cannot be asked: No such file"), "{}", reports[0].text());
+        assert!(
+            reports[0].text(false).contains("cannot be asked: No such file"),
+            "{}",
+            reports[0].text(false)
+        );
         assert!(reports[1].is_sound());
     }
 
@@ -310,6 +323,6 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let mounted = Mounted { id: 1, mountpoint: dir.path().to_owned(), source: String::new() };
         let reports = ask_all(vec![mounted], Duration::from_millis(10));
-        assert!(reports[0].text().contains("no answer within"), "{}", reports[0].text());
+        assert!(reports[0].text(false).contains("no answer within"), "{}", reports[0].text(false));
     }
 }

@@ -91,7 +91,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
 }
 
 /// Lists a group for the first time; one that takes long goes on by itself.
-async fn list(group: Arc<Discovery>) -> Result<()> {
+pub(super) async fn list(group: Arc<Discovery>) -> Result<()> {
     let listing = tokio::spawn(async move { group.list().await.map(drop) });
     match tokio::time::timeout(LISTING, listing).await {
         Ok(Ok(listed)) => listed,

@@ -23,14 +23,10 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Splits the `memory` option.
+    /// Splits the `memory` option. A sixth is for the holes that small blobs leave in the heap when they make room for
+    /// large ones.
     pub fn of(memory: u64) -> Self {
-        let quarter = memory / 4;
-        Budget {
-            blobs: memory.saturating_sub(quarter).saturating_sub(quarter),
-            directories: quarter,
-            under_way: quarter,
-        }
+        Budget { blobs: memory / 3, directories: memory / 4, under_way: memory / 4 }
     }
 }
 
@@ -39,10 +35,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_come_to_the_whole() {
+    fn the_parts_leave_a_sixth() {
         for memory in [0, 1, 7, 128 << 20, u64::MAX] {
             let Budget { blobs, directories, under_way } = Budget::of(memory);
-            assert_eq!(blobs + directories + under_way, memory);
+            let left = memory - blobs - directories - under_way;
+            assert!(left.abs_diff(memory / 6) <= 3, "{left} of {memory}");
         }
     }
 }

@@ -49,6 +49,9 @@ pub trait Dir: Send + Sync {
     fn listing(&self) -> Step<Arc<dyn Listing>>;
 }
 
+/// Bytes of a file that are fetched before it is opened. Who reads on is read ahead of.
+pub const BEGINNING: u64 = 1 << 20;
+
 /// The entries of a directory, complete and in memory.
 pub trait Listing: Send + Sync {
     /// Visits the entries whose position is `from` or later, in order of position, until the sink breaks.
@@ -59,7 +62,8 @@ pub trait Listing: Send + Sync {
     fn node(&self, at: Cookie) -> Option<Node>;
 
     /// Told that the files at `files` are about to be read, each from its beginning, in this order: what may have to be
-    /// fetched is asked for now, together, as far as there is room for reading ahead. Returns at once.
+    /// fetched is asked for now, together, as far as there is room for reading ahead; of files larger than [`BEGINNING`]
+    /// only what is read first. Returns at once.
     fn will_read(&self, files: &[Cookie]) {
         let _ = files;
     }

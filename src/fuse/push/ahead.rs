@@ -63,7 +63,7 @@ impl Worker {
     }
 }
 
-/// Asks for what the small files of a directory hold, once it is listed.
+/// Asks for what the files of a directory hold, once it is listed.
 fn fetch_files(listing: Step<Arc<dyn Listing>>, bytes: u64, runtime: &tokio::runtime::Handle) {
     match listing {
         Step::Ready(Ok(listing)) => everything(&*listing, bytes),

@@ -26,7 +26,7 @@ use tracing::debug;
 
 use self::ahead::Children;
 use self::store::{Stored, store};
-use self::survey::{Order, Small, Survey};
+use self::survey::{Candidate, Order, Survey};
 use self::walk::{Job, Push};
 use self::walks::Walks;
 use super::answer::within;
@@ -36,11 +36,10 @@ use super::readers::OpenFile;
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
-use crate::tree::{Entry, FileType, Listing, Step, Validity};
+use crate::tree::{BEGINNING, Entry, FileType, Listing, Step, Validity};
 
-/// Files up to this size are pushed, ones up to the second only fetched.
+/// Files up to this size are pushed. Larger ones are only fetched, at most their [`BEGINNING`].
 const PUSHED: u32 = 128 << 10;
-const FETCHED: u64 = 1 << 20;
 
 /// Files, or directories, that are looked at in one directory.
 const SURVEYED: usize = 200_000;
@@ -189,7 +188,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The small files of a listing, and its directories: those that can never change and that the kernel knows.
+    /// The files of a listing, and its directories: those that can never change and that the kernel knows.
     fn look(&self, listing: &dyn Listing, parent: u128) -> Looked {
         let (mut files, mut dirs) = (Vec::new(), Vec::new());
         listing.visit(0, &mut |entry: &Entry<'_>| {
@@ -200,14 +199,14 @@ impl Worker {
         Looked { files: Survey::new(files), dirs: Survey::new(dirs) }
     }
 
-    fn known(&self, entry: &Entry<'_>, parent: u128) -> Option<Small> {
+    fn known(&self, entry: &Entry<'_>, parent: u128) -> Option<Candidate> {
         let size = worth(entry)?;
         let ino = self.state.inodes.live(resolve(entry.identity, parent, entry.name))?;
-        Some(Small { at: entry.at, ino, size })
+        Some(Candidate { at: entry.at, ino, size })
     }
 
     fn push(&self, push: &Push, listing: &dyn Listing) -> Result<()> {
-        let mut files: Vec<(usize, Small)> =
+        let mut files: Vec<(usize, Candidate)> =
             push.ranks.clone().filter_map(|rank| Some((rank, push.survey.file(push.order, rank)?))).collect();
         // Content lies in packs in the order of the listing. A window of one portion comes as a whole anyway.
         let bytes: u64 = files.iter().map(|(_, file)| u64::from(file.size)).sum();
@@ -227,7 +226,7 @@ impl Worker {
         Ok(())
     }
 
-    fn push_portion(&self, push: &Push, listing: &dyn Listing, files: &[(usize, Small)]) -> Result<()> {
+    fn push_portion(&self, push: &Push, listing: &dyn Listing, files: &[(usize, Candidate)]) -> Result<()> {
         // Once the kernel knows one of them it knows all: later ones that it does not know have been forgotten.
         let mut patience = LINKING.into_iter();
         for (rank, file) in files {
@@ -252,7 +251,7 @@ impl Worker {
         Ok(())
     }
 
-    fn content(&self, listing: &dyn Listing, file: Small) -> Result<Bytes> {
+    fn content(&self, listing: &dyn Listing, file: Candidate) -> Result<Bytes> {
         let gone = || Error::new(Kind::Stale, "an entry that is no longer listed");
         let node = listing.node(file.at).ok_or_else(gone)?;
         let content = self.wait(OpenFile::open(&node).then(move |open| open.read(0, file.size)))?;
@@ -281,17 +280,17 @@ impl Worker {
     }
 }
 
-/// The size of a small file, or 0 of a directory, that can never change.
+/// How much of a file, or of a directory (0), that can never change is fetched before somebody asks.
 fn worth(entry: &Entry<'_>) -> Option<u32> {
     let meta = entry.meta.filter(|meta| meta.validity == Validity::Forever)?;
     match meta.kind {
         FileType::Dir => Some(0),
-        FileType::File if (1..=FETCHED).contains(&meta.size) => u32::try_from(meta.size).ok(),
+        FileType::File if meta.size > 0 => u32::try_from(meta.size.min(BEGINNING)).ok(),
         _ => None,
     }
 }
 
-/// Asks for what the small files of a listing hold, about `bytes` of it.
+/// Asks for what the files of a listing hold, about `bytes` of it.
 fn everything(listing: &dyn Listing, bytes: u64) {
     let (mut positions, mut total) = (Vec::new(), 0);
     listing.visit(0, &mut |entry: &Entry<'_>| {
@@ -304,17 +303,17 @@ fn everything(listing: &dyn Listing, bytes: u64) {
     listing.will_read(&positions);
 }
 
-fn fetch(listing: &dyn Listing, files: &[(usize, Small)]) {
+fn fetch(listing: &dyn Listing, files: &[(usize, Candidate)]) {
     let positions: Vec<u64> = files.iter().map(|(_, file)| file.at).collect();
     listing.will_read(&positions);
 }
 
 /// Cuts after about [`PORTION`] bytes each.
-fn portions(files: &[(usize, Small)]) -> impl Iterator<Item = &[(usize, Small)]> {
+fn portions(files: &[(usize, Candidate)]) -> impl Iterator<Item = &[(usize, Candidate)]> {
     let mut rest = files;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let full = |(_, file): &(usize, Small)| {
+        let full = |(_, file): &(usize, Candidate)| {
             bytes += u64::from(file.size);
             bytes >= PORTION
         };

@@ -1,4 +1,4 @@
-//! The small files of one directory, in the orders in which tools read them.
+//! The files of one directory that are worth fetching, in the orders in which tools read them.
 
 use crate::tree::Cookie;
 
@@ -13,29 +13,29 @@ pub(super) enum Order {
 
 /// A file worth pushing or fetching ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Small {
+pub(super) struct Candidate {
     /// Its position in the listing.
     pub at: Cookie,
     /// Its number, by which the kernel knows it.
     pub ino: u64,
-    /// Its size in bytes; never 0.
+    /// How many bytes of it are fetched.
     pub size: u32,
 }
 
 /// How far apart, in files, two reads of one sequence may be: tools skip files, and several of them take turns.
 const NEAR: usize = 64;
 
-/// The small files of a directory.
+/// The files of a directory that are worth fetching.
 pub(super) struct Survey {
     /// In the order of the listing.
-    files: Vec<Small>,
+    files: Vec<Candidate>,
     /// Positions in `files`, by inode number.
     by_inode: Vec<u32>,
 }
 
 impl Survey {
     /// `files` as listed, at most 2^32.
-    pub fn new(files: Vec<Small>) -> Self {
+    pub fn new(files: Vec<Candidate>) -> Self {
         let mut by_inode: Vec<(u64, u32)> = files.iter().map(|file| file.ino).zip(0..).collect();
         by_inode.sort_unstable();
         Survey { files, by_inode: by_inode.into_iter().map(|(_, number)| number).collect() }
@@ -47,14 +47,14 @@ impl Survey {
     }
 
     /// The file that is read as number `rank` by who reads in `order`.
-    pub fn file(&self, order: Order, rank: usize) -> Option<Small> {
+    pub fn file(&self, order: Order, rank: usize) -> Option<Candidate> {
         match order {
             Order::Listing => self.files.get(rank).copied(),
             Order::Inode => self.files.get(*self.by_inode.get(rank)? as usize).copied(),
         }
     }
 
-    /// As number what the file at `at` with number `ino` is read; nothing for files that are not small.
+    /// As number what the file at `at` with number `ino` is read; nothing for others.
     pub fn rank(&self, order: Order, at: Cookie, ino: u64) -> Option<usize> {
         match order {
             Order::Listing => self.files.binary_search_by_key(&at, |file| file.at).ok(),
@@ -92,7 +92,7 @@ pub(super) mod tests {
 
     /// `count` files at positions 10, 20, … whose numbers are in no order.
     pub fn survey(count: u64) -> Survey {
-        let file = |n: u64| Small { at: n * 10, ino: number(n), size: 4096 };
+        let file = |n: u64| Candidate { at: n * 10, ino: number(n), size: 4096 };
         Survey::new((1..=count).map(file).collect())
     }
 
@@ -101,7 +101,7 @@ pub(super) mod tests {
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
     }
 
-    fn read(file: Small) -> (Cookie, u64) {
+    fn read(file: Candidate) -> (Cookie, u64) {
         (file.at, file.ino)
     }
 
@@ -117,8 +117,8 @@ pub(super) mod tests {
         }
         let numbers: Vec<u64> = (0..500).map(|rank| survey.file(Order::Inode, rank).unwrap().ino).collect();
         assert!(numbers.is_sorted());
-        assert_eq!(survey.rank(Order::Listing, 15, 3), None, "not a small file");
-        assert_eq!(survey.rank(Order::Inode, 10, 2), None, "not a small file");
+        assert_eq!(survey.rank(Order::Listing, 15, 3), None, "not one of them");
+        assert_eq!(survey.rank(Order::Inode, 10, 2), None, "not one of them");
     }
 
     #[test]
@@ -133,6 +133,6 @@ pub(super) mod tests {
         assert_eq!(survey.order_of(&turns), Some((Order::Listing, 130)));
         let far: Vec<_> = [100, 1100, 3100].map(|n| read(survey.file(Order::Listing, n).unwrap())).to_vec();
         assert_eq!(survey.order_of(&far), None);
-        assert_eq!(survey.order_of(&[(1, 2), (3, 4)]), None, "no small files");
+        assert_eq!(survey.order_of(&[(1, 2), (3, 4)]), None, "none of them");
     }
 }

@@ -1,4 +1,4 @@
-//! How far the small files of one directory have been read, and which to push next.
+//! How far the files of one directory have been read, and which to push next.
 //!
 //! When three were read in an order, the next ones are pushed in windows that double. The first file of a window is left
 //! out: that it is read shows how far the reader has come, and lets the next window go.
@@ -25,7 +25,7 @@ const DEAFER: usize = 4;
 
 /// What is to be done for a walk.
 pub(super) enum Job {
-    /// Look at the small files of a directory.
+    /// Look at the files of a directory.
     Survey(u64),
     /// Push files.
     Push(Push),
@@ -112,7 +112,7 @@ impl Walk {
         }
     }
 
-    /// The small files of the directory. `whole` leaves nothing out of the first window.
+    /// The files of the directory. `whole` leaves nothing out of the first window.
     pub fn surveyed(&mut self, survey: Arc<Survey>, whole: bool) -> Vec<Job> {
         self.survey = Some(survey);
         if self.order.is_none() {

@@ -31,7 +31,7 @@ pub(super) struct Walks {
     walkers: VecDeque<Walker>,
 }
 
-/// A process that reads small files.
+/// A process that reads files.
 struct Walker {
     pid: u32,
     /// The directory that it read in last, and in how many it read so far.
@@ -70,7 +70,7 @@ impl Walks {
         Some(Job::Survey(dir))
     }
 
-    /// The small files of directory `dir`, which were to be surveyed.
+    /// The files of directory `dir`, which were to be surveyed.
     pub fn surveyed(&mut self, dir: u64, survey: Arc<Survey>) -> Vec<Job> {
         let Some(walk) = self.dirs.iter_mut().find(|walk| walk.dir == dir) else { return Vec::new() };
         let mut walker = self.walkers.iter_mut().find(|walker| walker.pid == walk.pid);

@@ -168,7 +168,17 @@ impl Loader {
 
     /// A data blob that is in memory.
     pub(super) fn cached(&self, id: &Id) -> Option<Bytes> {
-        self.0.shared.blobs.get(&(self.0.number, *id))
+        let key = (self.0.number, *id);
+        self.0.shared.blobs.get(&key).or_else(|| self.0.shared.spent.get(&key))
+    }
+
+    /// Makes room where a small data blob was read whole, so that the heap is not left full of holes of its size; it
+    /// stays at hand for the next files of equal content.
+    pub(super) fn spend(&self, id: &Id, blob: Bytes) {
+        let key = (self.0.number, *id);
+        self.0.shared.blobs.forget(&key);
+        let size = blob.len() as u64;
+        self.0.shared.spent.insert(key, blob, size);
     }
 
     /// Lets go of a data blob that was read to its end: the kernel keeps what it was given.

@@ -25,7 +25,8 @@ impl ChunkReader {
         ChunkReader { loader, map, windows: Mutex::default() }
     }
 
-    fn answer(&self, pieces: Vec<Piece>, wanted: Vec<Wanted>) -> Step<Bytes> {
+    /// With `spent`, the one blob of the answer is not wanted any more.
+    fn answer(&self, pieces: Vec<Piece>, wanted: Vec<Wanted>, spent: Option<Id>) -> Step<Bytes> {
         let here: Option<Vec<Bytes>> = wanted
             .iter()
             .map(|blob| match blob {
@@ -33,10 +34,19 @@ impl ChunkReader {
                 Wanted::Coming(_) => None,
             })
             .collect();
-        if let Some(here) = here {
-            return Step::Ready(assemble(&pieces, here));
-        }
         let loader = self.loader.clone();
+        let answer = {
+            let loader = loader.clone();
+            move |blobs: Vec<Bytes>| {
+                if let (Some(id), Some(blob)) = (spent, blobs.first()) {
+                    loader.spend(&id, blob.clone());
+                }
+                assemble(&pieces, blobs)
+            }
+        };
+        if let Some(here) = here {
+            return Step::Ready(answer(here));
+        }
         Step::wait(async move {
             let mut blobs = Vec::with_capacity(wanted.len());
             for blob in wanted {
@@ -45,7 +55,7 @@ impl ChunkReader {
                     Wanted::Coming(coming) => loader.arrival(coming).await?,
                 });
             }
-            assemble(&pieces, blobs)
+            answer(blobs)
         })
     }
 
@@ -106,7 +116,9 @@ impl Reader for ChunkReader {
         let wanted = self.loader.want(&blobs);
         let starved = wanted.iter().any(|blob| matches!(blob, Wanted::Coming(_)));
         self.follow(&(offset..end), starved);
-        self.answer(pieces, wanted)
+        let is_whole = self.map.len() == 1 && (offset, end) == (0, self.map.size());
+        let spent = if is_whole { blobs.pop() } else { None };
+        self.answer(pieces, wanted, spent)
     }
 
     fn next_data(&self, offset: u64) -> Step<Option<u64>> {
@@ -198,6 +210,28 @@ mod tests {
             panic!("the blob is at hand")
         };
         assert_eq!(a.unwrap().as_ptr(), b.unwrap().as_ptr());
+    }
+
+    #[tokio::test]
+    async fn a_small_file_that_was_read_makes_room_and_serves_its_like() {
+        let blobs: Vec<_> = (0..20).map(|n| blob(n, 50_000)).collect();
+        let vault = Vault::new(std::slice::from_ref(&blobs));
+        let loader = vault.loader(1 << 20);
+        let kept = |at: usize| loader.shared().blobs.get(&(loader.number(), id_of(&blobs[at]))).is_some();
+        let reader = |at: usize| {
+            let map = FileMap::new(&[id_of(&blobs[at])], &vault.index.load()).unwrap();
+            ChunkReader::new(loader.clone(), Arc::new(map))
+        };
+        assert_eq!(reader(0).read_at(0, 100).resolve().await.unwrap(), blobs[0][..100]);
+        assert!(kept(0), "the rest will be wanted");
+        for (at, blob) in blobs.iter().enumerate() {
+            assert_eq!(reader(at).read_at(0, 1 << 20).resolve().await.unwrap(), blob);
+            assert!(!kept(at));
+            assert_eq!(reader(at).read_at(0, 1 << 20).resolve().await.unwrap(), blob);
+        }
+        assert_eq!(vault.reads(), 20, "one of equal content costs no read");
+        assert_eq!(reader(0).read_at(0, 1 << 20).resolve().await.unwrap(), blobs[0]);
+        assert_eq!(vault.reads(), 21, "nor are they kept for ever");
     }
 
     #[tokio::test]

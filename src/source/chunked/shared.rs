@@ -18,7 +18,10 @@ pub type Directory = Arc<dyn Any + Send + Sync>;
 
 /// What may be under way for those who wait and as much again ahead of them, in bytes: each half of its part of the
 /// budget, within bounds that keep a few large blobs moving.
-const UNDER_WAY: std::ops::RangeInclusive<u64> = 8 << 20..=128 << 20;
+const UNDER_WAY: std::ops::RangeInclusive<u64> = 6 << 20..=128 << 20;
+
+/// The part of the blobs that are kept which may be spent.
+const SPENT: u64 = 8;
 
 /// The unit in which bytes under way are counted.
 const UNIT: u64 = 1024;
@@ -30,6 +33,8 @@ pub type Room = OwnedSemaphorePermit;
 pub struct Shared {
     /// Decoded data blobs.
     pub blobs: Weighed<Key, Bytes>,
+    /// Those that were read whole and that the kernel keeps: only a file of equal content will want them.
+    pub spent: Weighed<Key, Bytes>,
     /// Parsed directories.
     pub directories: Weighed<Key, Directory>,
     /// Processors.
@@ -75,7 +80,8 @@ impl Shared {
     pub fn with_cache(budget: Budget, cache: Option<Folder>) -> Arc<Self> {
         let half = (budget.under_way / 2).clamp(*UNDER_WAY.start(), *UNDER_WAY.end());
         Arc::new(Shared {
-            blobs: Weighed::new(budget.blobs),
+            blobs: Weighed::new(budget.blobs - budget.blobs / SPENT),
+            spent: Weighed::new(budget.blobs / SPENT),
             directories: Weighed::new(budget.directories),
             pool: Pool::default(),
             cache,

@@ -13,7 +13,7 @@ use super::view::Place;
 use crate::error::{Error, Kind};
 use crate::source::chunked::Id;
 use crate::tree::{
-    Content, Cookie, Dir, Entry, FileType, Identity, Listing, Meta, Node, Sink, Step, Validity,
+    BEGINNING, Content, Cookie, Dir, Entry, FileType, Identity, Listing, Meta, Node, Sink, Step, Validity,
 };
 
 /// What is wrong with a directory of which only the name was recorded.
@@ -173,8 +173,13 @@ impl Listing for Entries {
     }
 
     fn will_read(&self, files: &[Cookie]) {
-        let entries = files.iter().filter_map(|at| self.parsed.entry(usize::try_from(*at).ok()?));
-        let blobs: Vec<Id> = entries.flat_map(|file| file.content().iter().copied()).collect();
+        let mut blobs: Vec<Id> = Vec::new();
+        for at in files.iter().filter_map(|at| usize::try_from(*at).ok()) {
+            let Some(file) = self.parsed.entry(at) else { continue };
+            let is_large = self.parsed.measure(at).size > BEGINNING;
+            let count = if is_large { 1 } else { usize::MAX };
+            blobs.extend(file.content().iter().take(count).copied());
+        }
         self.dir.place.view.repository.loader.read_ahead(blobs);
     }
 }

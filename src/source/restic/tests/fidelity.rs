@@ -247,3 +247,35 @@ async fn files_that_are_announced_take_few_reads() {
     let reads = store.take_asked("data/").len();
     assert!(reads < files.len() / 50, "{reads} reads for {} files", files.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_large_file_only_the_beginning_is_announced() {
+    let (store, source) = opened("restic-v2").await;
+    let alpha = snapshot(&source, "alpha", "/srv/data", 0);
+    let root = open_path(&source, &alpha, "/srv/data").await.node;
+    let photos = dir(&root).lookup(b"photos").resolve().await.unwrap().unwrap();
+    let listing = dir(&photos).listing().resolve().await.unwrap();
+    let mut large = None;
+    listing.visit(0, &mut |entry: &Entry<'_>| {
+        large = (entry.name == b"big.raw").then_some(entry.at);
+        if large.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let large = large.unwrap();
+    let Content::File(file) = listing.node(large).unwrap().content else { panic!("a file") };
+    let reader = file.open().resolve().await.unwrap();
+    store.take_asked("");
+    listing.will_read(&[large]);
+    let mut announced = Vec::new();
+    while announced.is_empty() {
+        tokio::task::yield_now().await;
+        announced.extend(store.take_asked("data/"));
+    }
+    reader.read_at(0, 4096).resolve().await.unwrap();
+    assert_eq!(
+        (announced.len(), store.take_asked("data/").len()),
+        (1, 0),
+        "it comes with what was announced"
+    );
+    reader.read_at(2_600_000, 1).resolve().await.unwrap();
+    assert_eq!(store.take_asked("data/").len(), 1, "its end was not announced");
+}

@@ -92,7 +92,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
 
 /// Lists a group for the first time. The listing goes on by itself as soon as it is known that it can be made, or when it
 /// takes long.
-async fn list(group: Arc<Discovery>) -> Result<()> {
+pub(super) async fn list(group: Arc<Discovery>) -> Result<()> {
     let going = group.clone();
     let listing = tokio::spawn(async move { going.list().await.map(drop) });
     tokio::select! {

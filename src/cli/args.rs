@@ -44,7 +44,12 @@ pub struct Repositories {
 impl Repositories {
     /// What these arguments, the configuration file and the environment mean together. Errors: `Usage`.
     pub fn config(&self) -> Result<Config> {
-        config::resolve(&config::Typed {
+        config::resolve(&self.typed())
+    }
+
+    /// What was typed.
+    pub fn typed(&self) -> config::Typed {
+        config::Typed {
             repos: self.repo.clone(),
             hot: self.repo_hot.clone(),
             file: self.config.clone(),
@@ -55,6 +60,6 @@ impl Repositories {
             tags: self.tag.clone(),
             paths: self.path.clone(),
             options: self.options.clone(),
-        })
+        }
     }
 }

@@ -29,7 +29,9 @@ impl Args {
             .mountpoint
             .or_else(|| config.mount.mountpoint.clone())
             .ok_or_else(|| Error::new(Kind::Usage, "no mountpoint given (backupfs mount MOUNTPOINT …)"))?;
-        for note in daemon::mount(config, &mountpoint, self.foreground)? {
+        let here = std::env::current_dir().map_err(|e| Error::io("the working directory", e))?;
+        let typed = config.is_from_files.then(|| self.repositories.typed().anchored(&here));
+        for note in daemon::mount(config, typed, &mountpoint, self.foreground)? {
             eprintln!("backupfs: {note}");
         }
         Ok(Code::Ok)

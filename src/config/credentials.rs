@@ -9,7 +9,7 @@ use super::{Password, wire};
 use crate::error::Result;
 
 /// What was said about getting in, of every kind of place; each kind takes what is for it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Credentials {
     /// For S3.
     pub s3: S3Access,
@@ -32,7 +32,7 @@ impl Credentials {
 }
 
 /// Who we are to an S3 server.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct S3Access {
     /// The id of the key whose secret is `secret`; `None` for the usual chain.
     pub key_id: Option<String>,
@@ -67,7 +67,7 @@ pub enum Addressing {
 }
 
 /// A name and a password.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Login {
     /// The name.
     pub user: Option<String>,

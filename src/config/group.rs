@@ -14,7 +14,7 @@ use super::{Access, Credentials, Password, S3Access, Source, wire};
 use crate::error::{Context, Error, Kind, Result};
 
 /// Many repositories. A member's own settings are made when it is opened.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Its directory in the root.
     pub name: String,

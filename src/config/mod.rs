@@ -61,10 +61,12 @@ pub struct Config {
     pub offline_max: Option<Duration>,
     /// How to mount.
     pub mount: Mount,
+    /// It was read from files, which may be read again.
+    pub is_from_files: bool,
 }
 
 /// One repository.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Its name in the configuration, or the last component of what `-r` said: `{member}` in templates.
     pub name: String,
@@ -187,7 +189,7 @@ pub struct Access {
 }
 
 /// How snapshots become names.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     /// Zone of snapshot names.
     pub time: TimeStyle,
@@ -312,15 +314,17 @@ impl From<Level> for tracing::Level {
 }
 
 /// What the command line says about the backups to open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Typed {
     /// `-r`.
     pub repos: Vec<OsString>,
     /// `--repo-hot`.
     pub hot: Option<OsString>,
     /// `-c`.
+    #[serde(with = "wire::optional_path")]
     pub file: Option<PathBuf>,
     /// `--password-file`.
+    #[serde(with = "wire::optional_path")]
     pub password_file: Option<PathBuf>,
     /// `--password-command`.
     pub password_command: Option<String>,
@@ -334,6 +338,43 @@ pub struct Typed {
     pub paths: Vec<String>,
     /// `-o`, each with commas in it.
     pub options: Vec<String>,
+}
+
+impl Typed {
+    /// The same, when it is read again from another directory than `directory`.
+    #[must_use]
+    pub fn anchored(mut self, directory: &std::path::Path) -> Self {
+        for path in [&mut self.file, &mut self.password_file].into_iter().flatten() {
+            *path = directory.join(&path);
+        }
+        self
+    }
+}
+
+/// What is different between two configurations of what a mount cannot change while it lives: the names of options.
+pub fn fixed_differences(one: &Config, other: &Config) -> Vec<&'static str> {
+    let (m, n) = (&one.mount, &other.mount);
+    let same = [
+        ("allow_other", m.allow_other == n.allow_other),
+        ("cache-dir", one.cache_dir == other.cache_dir),
+        ("cache-size", one.cache_size == other.cache_size),
+        ("idmap", (&m.uids, &m.gids) == (&n.uids, &n.gids)),
+        ("log", m.log.file == n.log.file),
+        ("log-level", m.log.level == n.log.level),
+        ("memory", one.memory == other.memory),
+        ("metrics-socket", m.metrics_socket == n.metrics_socket),
+        ("mountpoint", m.mountpoint == n.mountpoint),
+        ("noexec", m.noexec == n.noexec),
+        ("offline-max", one.offline_max == other.offline_max),
+        ("owner", m.owner == n.owner),
+        ("refresh", one.refresh == other.refresh),
+        ("rename", one.names.rename == other.names.rename),
+        ("time", one.names.time == other.names.time),
+        ("time-format", one.names.format == other.names.format),
+        ("timeout", m.timeout == n.timeout),
+        ("xattrs", m.xattrs == n.xattrs),
+    ];
+    same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
 }
 
 /// A size as options have it (`500M`, `5G`). Errors: `Usage`.

@@ -28,6 +28,24 @@ pub struct Password {
     typed: bool,
 }
 
+/// Whether the same was said: what it leads to may be different by now.
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = match (&self.origin, &other.origin) {
+            (Origin::Unsaid, Origin::Unsaid) => true,
+            (Origin::Shared(one), Origin::Shared(other)) => Arc::ptr_eq(one, other),
+            (Origin::File(one), Origin::File(other)) => one == other,
+            (
+                Origin::Command { line, member },
+                Origin::Command { line: other_line, member: other_member },
+            ) => (line, member) == (other_line, other_member),
+            (Origin::Known(one), Origin::Known(other)) => one == other,
+            _ => false,
+        };
+        is_same && self.typed == other.typed
+    }
+}
+
 /// What was said about a password.
 #[derive(Clone, Debug, Default)]
 pub enum Origin {

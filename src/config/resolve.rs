@@ -98,7 +98,18 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     check_names(&sources, &groups)?;
     let General { names, refresh, memory, cache_dir, cache_size, offline_max, mount, .. } = general;
     let cache_dir = said_cache_dir(cache_dir, around);
-    Ok(Config { sources, groups, names, refresh, memory, cache_dir, cache_size, offline_max, mount })
+    Ok(Config {
+        sources,
+        groups,
+        names,
+        refresh,
+        memory,
+        cache_dir,
+        cache_size,
+        offline_max,
+        mount,
+        is_from_files: !is_typed,
+    })
 }
 
 /// Where the cache is and how large it may become, whatever the sources are.

@@ -19,8 +19,8 @@ use super::open::{begin, prepared, store};
 use super::together::flat;
 use super::{place, translate};
 use crate::cache::Class;
-use crate::config::location::Pattern;
-use crate::config::{self, MemberAt, MemberList, Place, members};
+use crate::config::location::{Pattern, S3};
+use crate::config::{self, Location, MemberAt, MemberList, Place, members};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{self, Access, Members};
 use crate::store::ObjectStore;
@@ -34,6 +34,9 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// What is kept of a command's lines is called so.
 const LINES: &str = "members";
+
+/// What no place holds.
+const NOTHING: &str = ".backupfs-looks-whether-it-may-list/";
 
 /// The members of one group.
 pub struct Discovery {
@@ -80,6 +83,36 @@ impl Discovery {
         }
         outcome.failure = outcome.failure.or_else(|| self.outage());
         Ok(outcome)
+    }
+
+    /// Returns once every place has shown that it can be listed, which may be long before it is; never where only the
+    /// listing itself tells.
+    pub async fn answers(&self) {
+        if self.config.list.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let places = (0..).zip(&self.config.places);
+        join_all(places.map(|(number, place)| async move {
+            if !self.answers_at(number, place).await {
+                std::future::pending::<()>().await;
+            }
+        }))
+        .await;
+    }
+
+    async fn answers_at(&self, number: usize, place: &Place) -> bool {
+        let Place::Pattern(pattern) = place else { return true };
+        match &pattern.fixed {
+            Location::Local(_) => self.store(number, pattern).is_ok(),
+            // One request, refused like the many that list everything.
+            Location::S3(S3 { bucket, .. }) if !bucket.is_empty() => {
+                match store(&pattern.fixed, &self.config.credentials) {
+                    Ok(store) => store.list_level(NOTHING).await.is_ok(),
+                    Err(_) => false,
+                }
+            }
+            _ => false,
+        }
     }
 
     /// Why what was listed is what the cache knows.
@@ -384,6 +417,19 @@ mod tests {
         fs::rename(at("near"), at("gone")).unwrap();
         assert_eq!(names(&group).await.unwrap(), ["a", "b", "c"]);
         assert!(group.failure().unwrap().to_string().contains("2 places fail"));
+    }
+
+    #[tokio::test]
+    async fn a_place_answers_before_it_is_listed_unless_it_cannot_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().display();
+        let answers = async |said: &str| {
+            let group = discovery(dir.path(), said, false);
+            tokio::time::timeout(Duration::from_millis(200), group.answers()).await.is_ok()
+        };
+        assert!(answers(&format!("url = ['{here}/*', '/any/other']")).await);
+        assert!(!answers(&format!("url = ['{here}/*', '{here}/absent/*']")).await, "one of them does not");
+        assert!(!answers(&format!("url = '{here}/*'\nmembers-command = 'true'")).await);
     }
 
     #[tokio::test]

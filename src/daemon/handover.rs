@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::programs::Inherited;
-use crate::config::{Config, Password, Secret};
+use crate::config::{Config, Password, Secret, Typed};
 use crate::error::{Error, Kind, Result};
 
 /// What to serve, and where.
@@ -23,6 +23,8 @@ pub struct Orders {
     pub mountpoint: PathBuf,
     /// Stay where it was started.
     pub foreground: bool,
+    /// What to read the configuration files by when they are to be read again.
+    pub typed: Option<Typed>,
     /// What programs get of the environment of whoever mounts.
     #[serde(skip)]
     pub inherited: Inherited,
@@ -119,7 +121,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
-    use crate::config::{Typed, resolve};
+    use crate::config::resolve;
 
     fn orders() -> Orders {
         let typed = Typed {
@@ -138,6 +140,7 @@ mod tests {
             config,
             mountpoint: OsStr::from_bytes(b"/mnt/\xfe").into(),
             foreground: true,
+            typed: Some(typed),
             inherited: Inherited::of_process(),
         }
     }

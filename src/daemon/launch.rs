@@ -21,7 +21,7 @@ use super::handover::{Answer, Orders};
 use super::ours;
 use super::programs::Inherited;
 use super::{mountpoint, process, recognise};
-use crate::config::{Config, Group, Location};
+use crate::config::{Config, Group, Location, Typed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
 
@@ -53,8 +53,14 @@ const KEPT: &[&str] = &[
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Mounts at `mountpoint` and returns when the tree is ready, with what is worth telling, a line each. In the foreground
-/// this process becomes the serving one and returns only errors.
-pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<Vec<String>> {
+/// this process becomes the serving one and returns only errors. `typed` is what led to the configuration where its files
+/// are to be read again at SIGHUP.
+pub fn mount(
+    mut config: Config,
+    typed: Option<Typed>,
+    mountpoint: &Path,
+    foreground: bool,
+) -> Result<Vec<String>> {
     process::keep_secrets()?;
     let mountpoint = mountpoint::absolute(mountpoint)?;
     let sources =
@@ -67,7 +73,7 @@ pub fn mount(mut config: Config, mountpoint: &Path, foreground: bool) -> Result<
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
     }
     let inherited = Inherited::of_process();
-    let orders = Orders { config, mountpoint, foreground, inherited };
+    let orders = Orders { config, mountpoint, foreground, typed, inherited };
     if foreground {
         for note in notes {
             tracing::warn!("{note}");

@@ -21,6 +21,7 @@ mod probe;
 mod process;
 mod programs;
 mod recognise;
+mod reload;
 mod s3;
 mod serve;
 mod signals;

@@ -91,13 +91,18 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     Ok(Tree { namespace, immutable: true, failed, is_opening, left_out, common })
 }
 
-/// Lists a group for the first time; one that takes long goes on by itself.
-async fn list(group: Arc<Discovery>) -> Result<()> {
-    let listing = tokio::spawn(async move { group.list().await.map(drop) });
-    match tokio::time::timeout(LISTING, listing).await {
-        Ok(Ok(listed)) => listed,
-        Ok(Err(e)) => Err(Error::caused_by(Kind::Internal, "listing ended", e)),
-        Err(_) => Ok(()),
+/// Lists a group for the first time. The listing goes on by itself as soon as it is known that it can be made, or when it
+/// takes long.
+pub(super) async fn list(group: Arc<Discovery>) -> Result<()> {
+    let going = group.clone();
+    let listing = tokio::spawn(async move { going.list().await.map(drop) });
+    tokio::select! {
+        biased;
+        listed = listing => {
+            listed.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "listing ended", e)))
+        }
+        () = group.answers() => Ok(()),
+        () = tokio::time::sleep(LISTING) => Ok(()),
     }
 }
 

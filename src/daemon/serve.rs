@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::handover::{Answer, Orders};
 use super::life::Life;
 use super::metrics::Socket;
+use super::reload::Reload;
 use super::{open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse;
@@ -148,7 +149,8 @@ fn serve_on(
         let namespace = namespace.clone();
         runtime.spawn(async move { namespace.refresh().await });
     }
-    signals::refresh_on(hangups, namespace, life.clone(), orders.foreground);
+    let reload = Reload::new(orders.typed.clone(), config, &tree.common, &namespace);
+    signals::refresh_on(hangups, reload, namespace, life.clone(), orders.foreground);
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;
     let ended = session.wait();

@@ -1,4 +1,5 @@
-//! What signals do to a mount: SIGTERM, SIGINT and the loss of the terminal end it, SIGHUP looks for new snapshots.
+//! What signals do to a mount: SIGTERM, SIGINT and the loss of the terminal end it, SIGHUP reads its configuration
+//! anew and looks for new snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::life::{Life, Stage};
+use super::reload::Reload;
 use crate::error::{Error, Kind, Result};
 use crate::namespace::Namespace;
 
@@ -43,14 +45,23 @@ async fn end(life: Arc<Life>) {
     std::process::exit(0);
 }
 
-/// Refreshes `namespace` at each hangup, on the current runtime. A process in the `foreground` whose terminal was closed
+/// Reads the configuration anew, if it was read from files, and refreshes `namespace` at each hangup, on the current runtime. A process in the `foreground` whose terminal was closed
 /// ends instead: nobody could interrupt it any more.
-pub fn refresh_on(mut hangups: Signal, namespace: Arc<Namespace>, life: Arc<Life>, foreground: bool) {
+pub fn refresh_on(
+    mut hangups: Signal,
+    reload: Option<Reload>,
+    namespace: Arc<Namespace>,
+    life: Arc<Life>,
+    foreground: bool,
+) {
     let had_terminal = foreground && has_terminal();
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             if had_terminal && !has_terminal() {
                 return end(life).await;
+            }
+            if let Some(reload) = &reload {
+                reload.run().await;
             }
             namespace.refresh().await;
         }

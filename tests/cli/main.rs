@@ -19,6 +19,7 @@ mod machine;
 mod mounting;
 mod readme;
 mod reference;
+mod reload;
 #[allow(dead_code, reason = "each target uses its part")]
 #[path = "../harness/s3.rs"]
 mod s3;

@@ -137,7 +137,7 @@ fn this_program() -> String {
 
 fn mount(place: &Place) -> Result<()> {
     // What is worth a note to an administrator (only root can see it) goes without saying here.
-    daemon::mount(config(place)?, &place.mountpoint(), false).map(drop)
+    daemon::mount(config(place)?, None, &place.mountpoint(), false).map(drop)
 }
 
 fn config(place: &Place) -> Result<Config> {

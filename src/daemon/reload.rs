@@ -1,0 +1,190 @@
+//! The configuration read anew while it is mounted: sources that were added appear, those that were removed go, those
+//! that were changed are opened anew, and all others stay as they are. A configuration with a fault changes nothing.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::discovery::Discovery;
+use super::keep::Common;
+use super::late::Late;
+use super::open::{begin, list, spec};
+use super::together::{self, Opening};
+use super::translate;
+use crate::config::{self, Config, Typed};
+use crate::error::{Error, Kind, Result};
+use crate::namespace::{Member, Members, Namespace};
+
+/// What it takes to read the configuration anew.
+pub struct Reload {
+    typed: Typed,
+    common: Common,
+    namespace: Arc<Namespace>,
+    /// What was said when it was read last.
+    said: Mutex<Config>,
+}
+
+/// What is different in a new configuration.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Titles of what goes, whether something takes its place or not.
+    gone: HashSet<String>,
+    sources: Vec<config::Source>,
+    groups: Vec<config::Group>,
+    /// For people: what becomes of which.
+    told: Vec<String>,
+}
+
+impl Plan {
+    fn of(old: &Config, new: &Config) -> Self {
+        let mut plan = Plan::default();
+        let fresh = |source: &&config::Source| !old.sources.contains(source);
+        plan.sources.extend(new.sources.iter().filter(fresh).cloned());
+        plan.groups.extend(new.groups.iter().filter(|group| !old.groups.contains(group)).cloned());
+        let stale = old.sources.iter().filter(|source| !new.sources.contains(source)).map(|s| &s.title);
+        let stale =
+            stale.chain(old.groups.iter().filter(|group| !new.groups.contains(group)).map(|g| &g.title));
+        plan.gone.extend(stale.cloned());
+        let coming: Vec<&String> =
+            plan.sources.iter().map(|s| &s.title).chain(plan.groups.iter().map(|g| &g.title)).collect();
+        let word = |title: &String| if plan.gone.contains(title) { "changed" } else { "added" };
+        let mut told: Vec<String> = coming.iter().map(|title| format!("{title} {}", word(title))).collect();
+        let removed = plan.gone.iter().filter(|title| !coming.contains(title));
+        told.extend(removed.map(|title| format!("{title} removed")));
+        told.sort();
+        plan.told = told;
+        plan
+    }
+
+    fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+}
+
+impl Reload {
+    /// Of a mount that shows what `typed` led to, which was `config`. `None` where there is no file to be read again.
+    pub fn new(
+        typed: Option<Typed>,
+        config: &Config,
+        common: &Common,
+        namespace: &Arc<Namespace>,
+    ) -> Option<Self> {
+        let typed = typed?;
+        // As it reads here: secrets are not known yet, and the environment is this process's.
+        let said = config::resolve(&typed).unwrap_or_else(|_| config.clone());
+        let (common, namespace) = (common.clone(), namespace.clone());
+        Some(Reload { typed, common, namespace, said: Mutex::new(said) })
+    }
+
+    /// Reads the configuration anew, and logs a line about what came of it.
+    pub async fn run(&self) {
+        match self.apply().await {
+            Ok(told) if told.is_empty() => tracing::info!("reloaded: the configuration is the same"),
+            Ok(told) => tracing::warn!("reloaded: {}", told.join(", ")),
+            Err(error) => tracing::error!("not reloaded, all stays as it was: {error}"),
+        }
+    }
+
+    /// What became of which.
+    async fn apply(&self) -> Result<Vec<String>> {
+        let typed = self.typed.clone();
+        let new = blocking(move || config::resolve(&typed)).await??;
+        let old = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fixed = config::fixed_differences(&old, &new);
+        if !fixed.is_empty() {
+            tracing::warn!("cannot change while it is mounted, mount anew for it: {}", fixed.join(", "));
+        }
+        let plan = Plan::of(&old, &new);
+        if !plan.is_empty() {
+            let (members, groups) = self.open(&plan).await?;
+            self.namespace.exchange(|title| plan.gone.contains(title), members, groups)?;
+        }
+        // What cannot change is told once.
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(plan.told)
+    }
+
+    /// Opens what is new. What cannot be opened now is tried again, as when it was mounted.
+    async fn open(&self, plan: &Plan) -> Result<(Vec<Member>, Vec<Arc<dyn Members>>)> {
+        let (sources, common) = (plan.sources.clone(), self.common.clone());
+        let specs = blocking(move || sources.iter().map(|source| spec(source, &common)).collect::<Vec<_>>());
+        let tasks = specs.await?.into_iter().map(|spec| begin(spec, &self.common)).collect();
+        let opened = plan.sources.iter().zip(together::settled(tasks).await).map(|(source, opening)| {
+            let opened = match opening {
+                Opening::Done(Ok(opened)) => opened,
+                Opening::Done(Err(error)) => {
+                    tracing::warn!(%error, "cannot be opened now");
+                    Late::new(source.clone(), self.common.clone(), error)
+                }
+                Opening::Going(task) => Late::going(source.clone(), self.common.clone(), task),
+            };
+            translate::member(opened, source)
+        });
+        let members = opened.collect();
+        let mut groups: Vec<Arc<dyn Members>> = Vec::with_capacity(plan.groups.len());
+        for mut group in plan.groups.iter().cloned() {
+            let group = blocking(move || group.read_secrets().map(|()| group)).await??;
+            let group = Discovery::new(group, self.common.clone());
+            if let Err(error) = list(group.clone()).await {
+                tracing::warn!(%error, "cannot be listed now");
+            }
+            groups.push(group);
+        }
+        Ok((members, groups))
+    }
+}
+
+/// Runs what may take its time: files, commands, a wrong disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|e| Error::caused_by(Kind::Internal, "reading the configuration ended", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The plan that leads from one configuration to another, both read from the same file.
+    fn plan(old: &str, new: &str) -> Plan {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        let [old, new] = [old, new].map(|text| {
+            std::fs::write(&file, text).unwrap();
+            config::resolve(&Typed { file: Some(file.clone()), ..Typed::default() }).unwrap()
+        });
+        Plan::of(&old, &new)
+    }
+
+    const TWO: &str = "[[source]]\nname = 'a'\nurl = '/srv/a'\npassword-file = '/k/a'\n\
+                       [[source]]\nname = 'b'\nurl = '/srv/b'\n[[source]]\nname = 'g'\nurl = '/srv/g/*'\n";
+
+    fn told(new: &str) -> Vec<String> {
+        plan(TWO, new).told
+    }
+
+    #[test]
+    fn only_what_is_different_is_touched() {
+        let plan = plan(TWO, TWO);
+        assert!(plan.is_empty() && plan.gone.is_empty() && plan.sources.is_empty() && plan.groups.is_empty());
+        assert_eq!(told(&TWO.replace("/srv/b", "/srv/c")), ["b changed"]);
+        assert_eq!(
+            told(&TWO.replace("/k/a", "/k/other")),
+            ["a changed"],
+            "where a password comes from counts"
+        );
+        assert_eq!(told(&TWO.replace("'b'", "'c'")), ["b removed", "c added"]);
+        assert_eq!(told(&TWO.replace("/srv/g/*", "/srv/h/*")), ["g changed"]);
+        assert_eq!(told(&TWO.replace("'g'", "'h'")), ["g removed", "h added"]);
+        assert_eq!(told(&format!("{TWO}expect-every = '2d'\n")), ["g changed"]);
+        assert_eq!(told(&format!("host = 'x'\n{TWO}")), ["a changed", "b changed", "g changed"]);
+    }
+
+    #[test]
+    fn what_changes_is_let_go_of_and_opened_anew() {
+        let plan = plan(TWO, &TWO.replace("/srv/b", "/srv/c"));
+        assert_eq!(plan.gone, HashSet::from(["b".to_owned()]));
+        assert_eq!(
+            plan.sources.iter().map(|source| source.location.to_string()).collect::<Vec<_>>(),
+            ["/srv/c"]
+        );
+    }
+}

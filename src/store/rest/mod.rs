@@ -85,7 +85,6 @@ impl Rest {
     }
 
     /// The same answer, unless it is rclone's and says that something is missing.
-
     async fn found<'a>(&self, key: &str, answer: Answer<'a>) -> Result<Answer<'a>> {
         match answer.status() {
             StatusCode::NOT_FOUND if is_from_rclone(&answer) => Err(self.not_opened(key).await),

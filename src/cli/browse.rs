@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::args::Repositories;
 use super::exit::Code;
@@ -14,12 +14,24 @@ use crate::tree::{Content, Cookie, Dir, Entry, Node, Step};
 
 /// An opened tree, with what it needs to answer.
 pub struct Browser {
-    runtime: Runtime,
+    runtime: Handle,
+    _end: End,
     tree: daemon::Tree,
 }
 
 /// So many links may be followed on the way to one path, as in the kernel.
 const MAX_LINKS: usize = 40;
+
+/// Ends a runtime without waiting for what may hang.
+struct End(Option<Runtime>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 impl Browser {
     /// Opens what was asked for. A source of several that cannot be opened costs a line on stderr.
@@ -30,7 +42,7 @@ impl Browser {
         for error in &tree.failed {
             eprintln!("backupfs: left out: {}", print::visible(error.to_string().as_bytes()));
         }
-        Ok(Browser { runtime, tree })
+        Ok(Browser { runtime: runtime.handle().clone(), _end: End(Some(runtime)), tree })
     }
 
     /// The tree.

@@ -60,6 +60,8 @@ impl Args {
         let runtime = daemon::runtime()?;
         let mut findings = examine(&config, &runtime);
         findings.extend(groups(&config, &runtime));
+        // What hangs is not waited for.
+        runtime.shutdown_background();
         let sound = findings.iter().all(|finding| finding.problems.is_empty());
         if self.json {
             print::json(&findings)?;

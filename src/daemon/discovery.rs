@@ -91,19 +91,18 @@ impl Discovery {
         if self.config.list.is_some() {
             std::future::pending::<()>().await;
         }
-        let places = (0..).zip(&self.config.places);
-        join_all(places.map(|(number, place)| async move {
-            if !self.answers_at(number, place).await {
+        join_all(self.config.places.iter().map(|place| async move {
+            if !self.answers_at(place).await {
                 std::future::pending::<()>().await;
             }
         }))
         .await;
     }
 
-    async fn answers_at(&self, number: usize, place: &Place) -> bool {
+    async fn answers_at(&self, place: &Place) -> bool {
         let Place::Pattern(pattern) = place else { return true };
         match &pattern.fixed {
-            Location::Local(_) => self.store(number, pattern).is_ok(),
+            Location::Local(path) => is_there(path).await.is_ok(),
             // One request, refused like the many that list everything.
             Location::S3(S3 { bucket, .. }) if !bucket.is_empty() => {
                 match store(&pattern.fixed, &self.config.credentials) {
@@ -127,10 +126,7 @@ impl Discovery {
             Place::Pattern(pattern) => pattern,
         };
         if let Some(path) = pattern.fixed.as_path() {
-            let is_there = |path: &Path| {
-                std::fs::read_dir(path).map(drop).map_err(|e| Error::io(path.display().to_string(), e))
-            };
-            place::look(path, is_there).await?;
+            is_there(path).await?;
         }
         let store = self.store(number, pattern)?;
         let branches = branches(&*store, pattern).await?;
@@ -282,6 +278,12 @@ impl Discovery {
             _ => {}
         }
     }
+}
+
+/// Whether a directory can be listed.
+async fn is_there(path: &Path) -> Result<()> {
+    let look = |path: &Path| std::fs::read_dir(path).map(drop);
+    place::look(path, move |path| look(path).map_err(|e| Error::io(path.display().to_string(), e))).await
 }
 
 impl Members for Discovery {

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::ours;
 use crate::error::{Error, Kind, Result};
@@ -30,6 +32,9 @@ fn is_disconnected(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOTCONN)
 }
 
+/// A file system that does not answer for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Makes sure that `mountpoint` ([`absolute`]) can be mounted on: a directory that overlaps none of the repositories.
 /// A mount of ours that lost its server is taken away first. Errors: what is in the way.
 pub fn prepare<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Path>) -> Result<()> {
@@ -42,15 +47,25 @@ pub fn prepare<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Pat
         ));
     }
     for repository in repositories {
-        // A repository that is not there is for whoever opens it to report.
-        let Ok(resolved) = fs::canonicalize(repository) else { continue };
-        if overlap(mountpoint, &resolved).map_err(failed)? {
+        let (own, other) = (mountpoint.to_owned(), repository.to_owned());
+        let look = move || fs::canonicalize(other).map(|resolved| overlap(&own, &resolved));
+        // A repository that is not there is for whoever opens it to report, and so is one whose file system hangs.
+        let Some(Ok(overlaps)) = in_time(look) else { continue };
+        if overlaps.map_err(failed)? {
             let (mountpoint, repository) = (mountpoint.display(), repository.display());
             let says = format!("mountpoint {mountpoint} and repository {repository} lie in each other");
             return Err(Error::new(Kind::Invalid, format!("{says}; reading would wait for itself")));
         }
     }
     Ok(())
+}
+
+/// What `look` finds out about a place whose file system may hang; `None` when it does.
+fn in_time<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    // It ends with the process at the latest.
+    std::thread::spawn(move || tell.send(look()));
+    told.recv_timeout(PATIENCE).ok()
 }
 
 /// Takes away mounts of ours at `mountpoint` whose server died. Errors: one that is alive.
@@ -92,6 +107,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_hangs_is_not_waited_for() {
+        let (hold, held) = mpsc::channel::<()>();
+        assert_eq!(in_time(move || held.recv().is_ok()), None);
+        drop(hold);
+        assert_eq!(in_time(|| 7), Some(7));
+    }
 
     #[test]
     fn directories_overlap_when_one_holds_the_other() {

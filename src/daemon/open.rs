@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::discovery::Discovery;
 use super::keep::Common;
@@ -38,6 +40,9 @@ pub struct Tree {
 
 /// How long the members of a group may keep a mount waiting; after that they are listed when somebody looks.
 const LISTING: Duration = Duration::from_secs(1);
+
+/// A place on this machine that is not found in so long keeps the others waiting no longer.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// Opens all sources and lists all groups at once, and builds the tree. With one source its failure is the error; of
 /// several the failing ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail. So are
@@ -126,13 +131,21 @@ pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Sou
 
 /// Begins to open every source.
 async fn begin_all(config: &Config, common: &Common) -> Vec<Task> {
-    let looked = join_all(config.sources.iter().map(looked_at)).await;
+    let looked = join_all(config.sources.iter().map(|source| timeout(LOOKING, looked_at(source)))).await;
     // One after the other: a prompt cannot be shared.
-    let specs = looked
-        .into_iter()
-        .zip(&config.sources)
-        .map(|(there, source)| there.and_then(|()| spec(source, common)));
-    specs.map(|spec| begin(spec, common)).collect()
+    let began = |(looked, source): (std::result::Result<Result<()>, Elapsed>, &config::Source)| match looked {
+        Ok(there) => begin(there.and_then(|()| spec(source, common)), common),
+        Err(_) => begin_late(source.clone(), common.clone()),
+    };
+    looked.into_iter().zip(&config.sources).map(began).collect()
+}
+
+/// Opens a source whose place may hang on a task of its own, which finds that out.
+fn begin_late(source: config::Source, common: Common) -> Task {
+    tokio::spawn(async move {
+        let spec = prepared(&source, &common).await?;
+        restic::open(spec, common.shared).await
+    })
 }
 
 /// What is needed to open a source that nobody waits for a prompt of.

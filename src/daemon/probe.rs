@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::discovery::Discovery;
 use super::keep::Common;
@@ -14,13 +15,19 @@ use crate::error::{Error, Kind, Result};
 use crate::namespace::Members;
 use crate::store::ObjectStore;
 
+/// What does not answer for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long one small request to each source takes once its connection stands, in the order of `config.sources`; all at
 /// once. The secrets of `config` are known.
 pub fn round_trips(config: &Config, runtime: &Handle) -> Vec<Result<Duration>> {
     let _runtime = runtime.enter();
     let stores: Vec<_> =
         config.sources.iter().map(|source| store(&source.location, &source.credentials)).collect();
-    runtime.block_on(join_all(stores.into_iter().map(round_trip)))
+    runtime.block_on(join_all(stores.into_iter().map(|store| async {
+        let late = |_| Error::new(Kind::TimedOut, format!("no answer in {} s", PATIENCE.as_secs()));
+        timeout(PATIENCE, round_trip(store)).await.map_err(late)?
+    })))
 }
 
 async fn round_trip(store: Result<Arc<dyn ObjectStore>>) -> Result<Duration> {

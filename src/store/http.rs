@@ -14,6 +14,8 @@ const LONGEST_AFTER: Duration = Duration::from_secs(300);
 /// 404 and 410 are `NotFound`: whoever asks where that may mean something else (a bucket, a proxy) has to look first.
 pub fn refusal(what: impl Display, status: u16, retry_after: Option<&str>) -> Error {
     let (kind, again) = match status {
+        // No refusal at all: what came with it was another's, or was damaged on its way.
+        200..=299 => (Kind::Unavailable, Again::Soon),
         401 | 403 | 407 => (Kind::Denied, Again::Never),
         404 | 410 => (Kind::NotFound, Again::Never),
         408 => (Kind::TimedOut, Again::Soon),
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_worth_another_try() {
-        for status in [408, 500, 502, 504, 520] {
+        for status in [200, 408, 500, 502, 504, 520] {
             assert_eq!(seen(status, None).1, Again::Soon, "{status}");
         }
         for status in [301, 400, 401, 403, 404, 412, 416, 501] {

@@ -150,6 +150,16 @@ async fn an_object_without_a_size_is_an_error_and_not_left_out() {
 }
 
 #[tokio::test]
+async fn the_listing_of_another_prefix_is_an_error_and_not_an_empty_one() {
+    let encoded = "<EncodingType>url</EncodingType>";
+    let (_server, store) =
+        scripted(move |_| page(&["a%20b/c"], &format!("<Prefix>a%20b/</Prefix>{encoded}")));
+    assert_eq!(store.list("a b/").await.unwrap().len(), 1);
+    let (kind, again, says) = seen(store.list("snapshots/").await);
+    assert_eq!((kind, again), (Kind::Unavailable, Again::Soon), "{says}");
+}
+
+#[tokio::test]
 async fn a_listing_without_end_is_cut_off() {
     let (_server, store) = scripted(|_| page(&["a"], &" ".repeat(9 << 20)));
     assert_eq!(seen(store.list("").await).0, Kind::Unavailable);

@@ -188,6 +188,7 @@ async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    is_of(wanted, answer.prefix(), encoded)?;
     let truncated = answer.is_truncated().unwrap_or(answer.next_continuation_token().is_some());
     let token = answer.next_continuation_token().map(|token| Next::Token(token.to_owned()));
     let objects = answer.contents.unwrap_or_default();
@@ -210,11 +211,25 @@ async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    is_of(wanted, answer.prefix(), encoded)?;
     let truncated = answer.is_truncated() == Some(true);
     let objects = answer.contents.unwrap_or_default();
     let deeper = answer.common_prefixes.unwrap_or_default();
     let next = marker(&objects, &deeper, encoded);
     Ok(Page { objects, deeper, encoded, truncated, next })
+}
+
+/// Checks that a page is of the prefix that was asked for, as far as it says: one that was mixed up with another would
+/// look empty.
+fn is_of(wanted: Wanted<'_>, prefix: Option<&str>, encoded: bool) -> Outcome<()> {
+    let told = prefix.and_then(|spelled| if encoded { decoded(spelled) } else { Some(spelled.to_owned()) });
+    match told {
+        Some(told) if told != wanted.below => {
+            let says = format!("a listing of {told:?} came");
+            Err(Failed::Error(garbled(wanted.below, says)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Behind the last key or prefix of a page.

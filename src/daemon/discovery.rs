@@ -4,6 +4,7 @@
 //! found, until somebody looks.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,12 +15,12 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::found::{self, At, Branch, Found, Outcome, Row, branches};
 use super::keep::Common;
 use super::late::Late;
-use super::open::{begin, spec, store};
+use super::open::{begin, prepared, store};
 use super::together::flat;
-use super::translate;
+use super::{place, translate};
 use crate::cache::Class;
-use crate::config::location::Pattern;
-use crate::config::{self, MemberAt, MemberList, Place, members};
+use crate::config::location::{Pattern, S3};
+use crate::config::{self, Location, MemberAt, MemberList, Place, members};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{self, Access, Members};
 use crate::store::ObjectStore;
@@ -33,6 +34,9 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// What is kept of a command's lines is called so.
 const LINES: &str = "members";
+
+/// What no place holds.
+const NOTHING: &str = ".backupfs-looks-whether-it-may-list/";
 
 /// The members of one group.
 pub struct Discovery {
@@ -81,6 +85,36 @@ impl Discovery {
         Ok(outcome)
     }
 
+    /// Returns once every place has shown that it can be listed, which may be long before it is; never where only the
+    /// listing itself tells.
+    pub async fn answers(&self) {
+        if self.config.list.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let places = (0..).zip(&self.config.places);
+        join_all(places.map(|(number, place)| async move {
+            if !self.answers_at(number, place).await {
+                std::future::pending::<()>().await;
+            }
+        }))
+        .await;
+    }
+
+    async fn answers_at(&self, number: usize, place: &Place) -> bool {
+        let Place::Pattern(pattern) = place else { return true };
+        match &pattern.fixed {
+            Location::Local(_) => self.store(number, pattern).is_ok(),
+            // One request, refused like the many that list everything.
+            Location::S3(S3 { bucket, .. }) if !bucket.is_empty() => {
+                match store(&pattern.fixed, &self.config.credentials) {
+                    Ok(store) => store.list_level(NOTHING).await.is_ok(),
+                    Err(_) => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
     /// Why what was listed is what the cache knows.
     fn outage(&self) -> Option<Error> {
         let outage = self.stores.iter().find_map(|store| store.get()?.outage())?;
@@ -92,6 +126,12 @@ impl Discovery {
             Place::Single(location) => return Ok(vec![(location.last().into(), At::Single(number))]),
             Place::Pattern(pattern) => pattern,
         };
+        if let Some(path) = pattern.fixed.as_path() {
+            let is_there = |path: &Path| {
+                std::fs::read_dir(path).map(drop).map_err(|e| Error::io(path.display().to_string(), e))
+            };
+            place::look(path, is_there).await?;
+        }
         let store = self.store(number, pattern)?;
         let branches = branches(&*store, pattern).await?;
         let row = |Branch { prefix, stars }: Branch| {
@@ -189,10 +229,7 @@ impl Discovery {
             Ok(source) => source,
             Err(error) => return (Err(error), None),
         };
-        let (asked, common) = (source.clone(), self.common.clone());
-        let spec = tokio::task::spawn_blocking(move || spec(&asked, &common)).await;
-        let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
-        match flat(begin(spec, &self.common).await) {
+        match flat(begin(prepared(&source, &self.common).await, &self.common).await) {
             Ok(opened) => (Ok(()), Some(translate::member(opened, &source))),
             Err(error) => {
                 let late = Late::new(source.clone(), self.common.clone(), error.clone());
@@ -380,6 +417,19 @@ mod tests {
         fs::rename(at("near"), at("gone")).unwrap();
         assert_eq!(names(&group).await.unwrap(), ["a", "b", "c"]);
         assert!(group.failure().unwrap().to_string().contains("2 places fail"));
+    }
+
+    #[tokio::test]
+    async fn a_place_answers_before_it_is_listed_unless_it_cannot_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().display();
+        let answers = async |said: &str| {
+            let group = discovery(dir.path(), said, false);
+            tokio::time::timeout(Duration::from_millis(200), group.answers()).await.is_ok()
+        };
+        assert!(answers(&format!("url = ['{here}/*', '/any/other']")).await);
+        assert!(!answers(&format!("url = ['{here}/*', '{here}/absent/*']")).await, "one of them does not");
+        assert!(!answers(&format!("url = '{here}/*'\nmembers-command = 'true'")).await);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod metrics;
 mod mountpoint;
 mod open;
 mod ours;
+mod place;
 mod probe;
 mod process;
 mod programs;
@@ -48,7 +49,8 @@ use crate::error::{Error, Kind, Result};
 pub fn runtime() -> Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(cores().clamp(2, 8))
-        .max_blocking_threads(64)
+        // What hangs on one file system is bounded (`store::Place`); several that do must leave some.
+        .max_blocking_threads(512)
         .thread_name("backupfs")
         .enable_all()
         .build()

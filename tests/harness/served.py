@@ -10,15 +10,16 @@ HONEST = {errno.EIO, errno.ETIMEDOUT}
 
 
 class Served(Repository):
-    """A repository as `rclone serve restic` has it. proxy: stands before the server; stop(), start(): its outages."""
+    """A repository as `rclone serve restic` with some options has it. proxy: stands before the server; stop(), start(): its
+    outages."""
 
-    def __init__(self, local):
+    def __init__(self, local, *options):
         if not shutil.which("rclone"):
             raise Skip("no rclone on PATH")
         super().__init__(local.path, local.password)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self._log, self._server = scratch("server") / "log", None
+        self._log, self._server, self._options = scratch("server") / "log", None, options
         self.start()
         self.proxy = Proxy(self.port)
 
@@ -33,7 +34,7 @@ class Served(Repository):
         """The server listens when this returns."""
         with open(self._log, "ab") as log:
             self._server = subprocess.Popen(
-                ["rclone", "serve", "restic", "--addr", f"127.0.0.1:{self.port}", "--config", os.devnull, self.path],
+                ["rclone", "serve", "restic", "--addr", f"127.0.0.1:{self.port}", "--config", os.devnull, *self._options, self.path],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
         until(self._listens, 20, "rclone listens")
 

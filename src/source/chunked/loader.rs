@@ -27,7 +27,9 @@ use self::ahead::{Ahead, Read};
 use super::plan::batches;
 use super::tuning::Tuning;
 use super::window::Bounds;
-use super::{BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Place, Shared, Standing, Waiter};
+use super::{
+    BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Part, Place, Shared, Standing, Waiter,
+};
 use crate::cache::Drawer;
 use crate::error::{Error, Kind, Result};
 use crate::store::Pace;
@@ -91,6 +93,7 @@ struct Inner {
     flights: Arc<Flights<Id, Result<Bytes>>>,
     runtime: Handle,
     tuning: Tuning,
+    part: Part,
     requests: Semaphore,
     ahead: Ahead,
 }
@@ -117,6 +120,7 @@ impl Loader {
         Loader(Arc::new(Inner {
             packs,
             number: shared.number(),
+            part: shared.part(),
             shared,
             flights: Flights::new(),
             runtime: Handle::current(),
@@ -262,7 +266,7 @@ impl Loader {
         let (mut taken, mut fetch) = (0, Vec::new());
         for id in ids {
             if let Some((place, duty)) = self.board_ahead(id, &index) {
-                let weight = u64::from(place.length) + u64::from(place.size) + PER_BLOB;
+                let weight = weight(&place) + PER_BLOB;
                 // What is larger than all room is read ahead alone.
                 if weight > free && (!fetch.is_empty() || self.0.shared.is_ahead()) {
                     break;
@@ -308,6 +312,11 @@ impl Loader {
     pub(super) fn sweep(&self) {
         self.0.ahead.sweep();
     }
+}
+
+/// What a blob takes in memory, stored and decoded.
+fn weight(place: &Place) -> u64 {
+    u64::from(place.length) + u64::from(place.size)
 }
 
 /// Whether a place claims sizes that a blob can have.

@@ -29,6 +29,7 @@ mod stores;
 mod together;
 mod translate;
 mod unmount;
+mod verify;
 
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use launch::mount;
@@ -36,7 +37,9 @@ pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};
 pub use probe::{members, round_trips};
 pub use serve::serve_handed_over;
+pub use signals::on_interrupt;
 pub use unmount::unmount;
+pub use verify::{Damaged, Share, Stop, Verified, Wish, verify};
 
 use tokio::runtime::{Builder, Runtime};
 

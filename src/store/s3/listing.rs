@@ -188,7 +188,7 @@ async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-    is_of(wanted, answer.prefix(), encoded)?;
+    is_of(wanted, answer.prefix(), encoded).map_err(Failed::Error)?;
     let truncated = answer.is_truncated().unwrap_or(answer.next_continuation_token().is_some());
     let token = answer.next_continuation_token().map(|token| Next::Token(token.to_owned()));
     let objects = answer.contents.unwrap_or_default();
@@ -211,7 +211,7 @@ async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-    is_of(wanted, answer.prefix(), encoded)?;
+    is_of(wanted, answer.prefix(), encoded).map_err(Failed::Error)?;
     let truncated = answer.is_truncated() == Some(true);
     let objects = answer.contents.unwrap_or_default();
     let deeper = answer.common_prefixes.unwrap_or_default();
@@ -221,12 +221,12 @@ async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<
 
 /// Checks that a page is of the prefix that was asked for, as far as it says: one that was mixed up with another would
 /// look empty.
-fn is_of(wanted: Wanted<'_>, prefix: Option<&str>, encoded: bool) -> Outcome<()> {
+fn is_of(wanted: Wanted<'_>, prefix: Option<&str>, encoded: bool) -> Result<()> {
     let told = prefix.and_then(|spelled| if encoded { decoded(spelled) } else { Some(spelled.to_owned()) });
     match told {
         Some(told) if told != wanted.below => {
             let says = format!("a listing of {told:?} came");
-            Err(Failed::Error(garbled(wanted.below, says)))
+            Err(garbled(wanted.below, says))
         }
         _ => Ok(()),
     }

@@ -54,6 +54,8 @@ pub enum Again {
     Soon,
     /// The server asks for fewer requests, and may have said how long it wants none.
     Slower(Option<Duration>),
+    /// Nothing was sent, and the same request fares no better: what is wrong with it is on this side.
+    Unsent,
     /// Nothing was sent, because the store is held to be down; it is tried again after so long.
     Down(Duration),
 }

@@ -5,17 +5,19 @@
 //!   right, and answered from the cache from then on.
 //! * Other small objects, and listings, are asked of the store each time. What it said last is the answer only while the
 //!   store cannot be reached and has not answered a listing in the life of this process: whoever has seen the present is
-//!   told of an outage and keeps what it has, rather than shown the past.
+//!   told of an outage and keeps what it has, rather than shown the past. A listing that takes long is answered from the
+//!   cache, and goes on: what it brings is the present from then on.
 //! * Ranges are not kept here: who reads them knows which parts of them are worth it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::{Class, Drawer};
 use crate::error::{Error, Kind, Result};
@@ -27,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A store that could not be reached is not asked again for so long, where the cache has an answer.
 const REST: Duration = Duration::from_secs(5);
 
+/// A listing that takes longer may never come: then it is asked for once more.
+const SLOW: Duration = Duration::from_secs(15);
+
 /// What may change is kept up to this size.
 const SMALL: usize = 1 << 20;
 
@@ -34,8 +39,10 @@ const SMALL: usize = 1 << 20;
 const CONFIG: &str = "config";
 
 /// A distant store with a cache.
-pub struct Cached {
-    inner: Arc<dyn ObjectStore>,
+pub struct Cached(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn ObjectStore>,
     drawer: Drawer,
     /// A listing older than this is no answer.
     oldest: Option<Duration>,
@@ -52,40 +59,83 @@ struct State {
     outage: Option<Outage>,
     /// When the store could not be reached last, and why.
     failed: Option<(Instant, Error)>,
+    /// Listings under way that may come too late for whoever asked, and since when.
+    going: HashMap<Vec<String>, Instant>,
+}
+
+/// A listing under way, until this is dropped.
+struct Going {
+    inner: Arc<Inner>,
+    prefixes: Vec<String>,
+    since: Instant,
 }
 
 impl Cached {
-    /// `inner` with the cache in `drawer`. Listings `oldest` ago and before are not used.
-    pub fn new(inner: Arc<dyn ObjectStore>, drawer: Drawer, oldest: Option<Duration>) -> Self {
-        Cached { inner, drawer, oldest, state: Mutex::default() }
+    /// `store` with the cache in `drawer`. Listings `oldest` ago and before are not used.
+    pub fn new(store: Arc<dyn ObjectStore>, drawer: Drawer, oldest: Option<Duration>) -> Self {
+        Cached(Arc::new(Inner { store, drawer, oldest, state: Mutex::default() }))
+    }
+}
+
+impl Going {
+    /// `None` when the same is under way already and may well come yet.
+    fn begin(inner: &Arc<Inner>, prefixes: Vec<String>) -> Option<Self> {
+        let since = Instant::now();
+        let mut state = inner.lock();
+        if state.going.get(&prefixes).is_some_and(|since| since.elapsed() < SLOW) {
+            return None;
+        }
+        state.going.insert(prefixes.clone(), since);
+        Some(Going { inner: Arc::clone(inner), prefixes, since })
     }
 
+    async fn list(self) -> Result<Vec<Vec<ObjectInfo>>> {
+        let prefixes: Vec<&str> = self.prefixes.iter().map(String::as_str).collect();
+        self.inner.list_now(&prefixes).await
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        if state.going.get(&self.prefixes) == Some(&self.since) {
+            state.going.remove(&self.prefixes);
+        }
+    }
+}
+
+impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The store's answer, unless it failed to give one a moment ago; for what the cache may have an answer to.
-    async fn ask<'a, T>(&self, call: impl FnOnce() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+    async fn ask<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         if let Some((_, error)) = self.lock().failed.as_ref().filter(|(since, _)| since.elapsed() < REST) {
             return Err(error.clone());
         }
-        let answer = match tokio::time::timeout(PATIENCE, call()).await {
+        let answer = match tokio::time::timeout(PATIENCE, call).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::new(
-                Kind::TimedOut,
-                format!("{}: no answer in {} s", self.inner.name(), PATIENCE.as_secs()),
-            )),
+            Err(_) => Err(self.late()),
         };
         let failed = answer.as_ref().err().filter(|error| is_outage(error));
         self.lock().failed = failed.map(|error| (Instant::now(), error.clone()));
         answer
     }
 
-    /// What the store said last, when it cannot be reached because of `error`.
-    async fn last_listing(&self, prefix: &str, error: Error) -> Result<Vec<ObjectInfo>> {
-        let Some((objects, as_of)) = self.drawer.list(prefix).await else { return Err(error) };
-        self.go_without(as_of, error)?;
-        Ok(objects)
+    fn late(&self) -> Error {
+        Error::new(Kind::TimedOut, format!("{}: no answer in {} s", self.store.name(), PATIENCE.as_secs()))
+    }
+
+    /// Asks for listings on a task of its own, which takes in what comes even when nobody waits for it any more.
+    async fn ask_for_lists(self: &Arc<Self>, prefixes: &[&str]) -> Result<Vec<Vec<ObjectInfo>>> {
+        let prefixes = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
+        self.ask(async {
+            let going = Going::begin(self, prefixes).ok_or_else(|| self.late())?;
+            let listed = tokio::spawn(going.list()).await;
+            listed.map_err(|e| Error::caused_by(Kind::Internal, "listing ended", e))?
+        })
+        .await
     }
 
     /// From now on what was true `as_of` is shown, because of `error`. Errors: it is too old for that.
@@ -100,42 +150,42 @@ impl Cached {
         }
         let mut state = self.lock();
         if state.outage.is_none() {
-            tracing::warn!("{}: shown from the cache alone: {error}", self.inner.name());
+            tracing::warn!("{}: shown from the cache alone: {error}", self.store.name());
         }
         let error = state.outage.take().map_or(error, |outage| outage.error);
         state.outage = Some(Outage { error, as_of });
         Ok(())
     }
 
-    async fn listed(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
-        let may_answer = !self.lock().seen.contains(prefix) && self.drawer.list(prefix).await.is_some();
-        if !may_answer {
-            let objects = self.inner.list(prefix).await?;
-            return Ok(self.take_in(prefix, objects));
-        }
-        match self.ask(|| self.inner.list(prefix)).await {
-            Ok(objects) => Ok(self.take_in(prefix, objects)),
-            Err(error) if is_outage(&error) => self.last_listing(prefix, error).await,
-            Err(error) => Err(error),
+    async fn listed(self: &Arc<Self>, prefixes: &[&str]) -> Result<Vec<Vec<ObjectInfo>>> {
+        let seen = prefixes.iter().any(|prefix| self.lock().seen.contains(*prefix));
+        let kept = if seen { None } else { self.drawer.lists(prefixes).await };
+        let Some(kept) = kept else { return self.list_now(prefixes).await };
+        match self.ask_for_lists(prefixes).await {
+            Err(error) if is_outage(&error) => self.go_without(kept.1, error).map(|()| kept.0),
+            answer => answer,
         }
     }
 
-    fn take_in(&self, prefix: &str, objects: Vec<ObjectInfo>) -> Vec<ObjectInfo> {
-        self.drawer.put_list(prefix, &objects);
+    /// What the store says now, which is kept.
+    async fn list_now(&self, prefixes: &[&str]) -> Result<Vec<Vec<ObjectInfo>>> {
+        let lists = self.store.lists(prefixes).await?;
+        self.drawer.put_lists(prefixes.iter().copied().zip(&lists));
         let mut state = self.lock();
-        state.seen.insert(prefix.to_owned());
+        state.seen.extend(prefixes.iter().map(|prefix| (*prefix).to_owned()));
+        state.failed = None;
         if state.outage.take().is_some() {
-            tracing::warn!("{}: can be reached again", self.inner.name());
+            tracing::warn!("{}: can be reached again", self.store.name());
         }
-        objects
+        Ok(lists)
     }
 
     async fn level(&self, prefix: &str) -> Result<Level> {
         let seen = self.lock().seen_levels.contains(prefix);
         let kept = if seen { None } else { self.drawer.level(prefix).await };
         let level = match kept {
-            None => self.inner.list_level(prefix).await?,
-            Some((level, as_of)) => match self.ask(|| self.inner.list_level(prefix)).await {
+            None => self.store.list_level(prefix).await?,
+            Some((level, as_of)) => match self.ask(async { self.store.list_level(prefix).await }).await {
                 Ok(level) => level,
                 Err(error) if is_outage(&error) => return self.go_without(as_of, error).map(|()| level),
                 Err(error) => return Err(error),
@@ -154,13 +204,13 @@ impl Cached {
         match (named, kept) {
             (Some(_), Some(kept)) => Ok(kept),
             (Some(hash), None) => {
-                let object = self.inner.get(key, limit).await?;
+                let object = self.store.get(key, limit).await?;
                 if hash == digest(&SHA256, &object).as_ref() {
                     self.drawer.put_object(key, class_of(key), &object);
                 }
                 Ok(object)
             }
-            (None, Some(kept)) => match self.ask(|| self.inner.get(key, limit)).await {
+            (None, Some(kept)) => match self.ask(async { self.store.get(key, limit).await }).await {
                 Ok(object) if object == kept => Ok(object),
                 Ok(object) => {
                     // Another repository is here than the one that was listed.
@@ -172,7 +222,7 @@ impl Cached {
                 Err(error) if is_outage(&error) => Ok(kept),
                 Err(error) => Err(error),
             },
-            (None, None) => Ok(self.keep_small(key, self.inner.get(key, limit).await?)),
+            (None, None) => Ok(self.keep_small(key, self.store.get(key, limit).await?)),
         }
     }
 
@@ -209,35 +259,39 @@ fn class_of(key: &str) -> Class {
 
 impl ObjectStore for Cached {
     fn name(&self) -> &str {
-        self.inner.name()
+        self.0.store.name()
     }
 
     fn pace(&self) -> Pace {
-        self.inner.pace()
+        self.0.store.pace()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
-        self.listed(prefix).boxed()
+        async move { Ok(self.0.listed(&[prefix]).await?.pop().unwrap_or_default()) }.boxed()
+    }
+
+    fn lists<'a>(&'a self, prefixes: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Vec<ObjectInfo>>>> {
+        self.0.listed(prefixes).boxed()
     }
 
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
-        self.level(prefix).boxed()
+        self.0.level(prefix).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
-        self.inner.stat(key)
+        self.0.store.stat(key)
     }
 
     fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
-        self.whole(key, limit).boxed()
+        self.0.whole(key, limit).boxed()
     }
 
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
-        self.inner.get_range(key, offset, length)
+        self.0.store.get_range(key, offset, length)
     }
 
     fn outage(&self) -> Option<Outage> {
-        self.lock().outage.clone()
+        self.0.lock().outage.clone()
     }
 }
 
@@ -253,6 +307,10 @@ mod tests {
         answers: Mutex<Option<Kind>>,
         asked: Mutex<Vec<String>>,
         stalls: std::sync::atomic::AtomicBool,
+        /// How long a listing takes.
+        slow: Mutex<Duration>,
+        /// What alone fails.
+        fails: Mutex<Option<&'static str>>,
     }
 
     impl Far {
@@ -260,7 +318,13 @@ mod tests {
             let inner = Memory::new();
             objects.iter().for_each(|(key, content)| inner.insert(key, (*content).to_owned()).unwrap());
             let stalls = std::sync::atomic::AtomicBool::new(false);
-            Arc::new(Far { inner, answers: Mutex::default(), asked: Mutex::default(), stalls })
+            let (answers, asked, slow) = (Mutex::default(), Mutex::default(), Mutex::default());
+            Arc::new(Far { inner, answers, asked, stalls, slow, fails: Mutex::default() })
+        }
+
+        /// Listings of `prefix` alone fail.
+        fn fail_on(&self, prefix: Option<&'static str>) {
+            *self.fails.lock().unwrap() = prefix;
         }
 
         fn fail(&self, kind: Option<Kind>) {
@@ -277,7 +341,8 @@ mod tests {
             call: BoxFuture<'a, Result<T>>,
         ) -> BoxFuture<'a, Result<T>> {
             self.asked.lock().unwrap().push(what.to_owned());
-            let kind = *self.answers.lock().unwrap();
+            let fails = (*self.fails.lock().unwrap() == Some(what)).then_some(Kind::Unavailable);
+            let kind = fails.or(*self.answers.lock().unwrap());
             let stalls = self.stalls.load(std::sync::atomic::Ordering::SeqCst);
             async move {
                 match kind {
@@ -300,7 +365,13 @@ mod tests {
         }
 
         fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
-            self.meet(prefix, self.inner.list(prefix))
+            let slow = *self.slow.lock().unwrap();
+            let listing = self.meet(prefix, self.inner.list(prefix));
+            async move {
+                tokio::time::sleep(slow).await;
+                listing.await
+            }
+            .boxed()
         }
 
         fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
@@ -445,10 +516,59 @@ mod tests {
         assert_eq!(store.outage().unwrap().error.kind(), Kind::TimedOut);
         bed.far.stalls.store(false, std::sync::atomic::Ordering::SeqCst);
         bed.far.inner.insert("keys/b", "").unwrap();
-        // The rest is measured by the machine's clock.
-        store.lock().failed = None;
+        tokio::time::sleep(SLOW).await;
         assert_eq!(store.list("keys/").await.unwrap().len(), 2);
         assert!(store.outage().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_listing_is_answered_from_the_cache_and_taken_in_when_it_comes() {
+        let bed = Bed::new(&[("keys/a", "")]);
+        let (store, disk) = bed.opened(None);
+        store.list("keys/").await.unwrap();
+        disk.flush(LONG);
+        let (store, disk) = bed.opened(None);
+        bed.far.inner.insert("keys/b", "").unwrap();
+        *bed.far.slow.lock().unwrap() = PATIENCE * 2;
+        bed.far.asked();
+        assert_eq!(keys(&store.list("keys/").await.unwrap()), ["keys/a"]);
+        assert_eq!(store.outage().unwrap().error.kind(), Kind::TimedOut);
+        assert_eq!(keys(&store.list("keys/").await.unwrap()), ["keys/a"]);
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(store.outage().is_none(), "it came");
+        assert_eq!(bed.far.asked().len(), 1, "and was asked for once");
+        assert_eq!(store.list("keys/").await.unwrap().len(), 2, "who has seen it is not shown the past");
+        disk.flush(LONG);
+        bed.far.fail(Some(Kind::Unavailable));
+        let (store, _) = bed.opened(None);
+        assert_eq!(store.list("keys/").await.unwrap().len(), 2, "it was kept");
+    }
+
+    #[tokio::test]
+    async fn lists_that_belong_together_are_all_new_or_all_from_the_cache() {
+        let bed = Bed::new(&[("snapshots/a", ""), ("index/a", "")]);
+        let both = &["snapshots/", "index/"];
+        let (store, disk) = bed.opened(None);
+        store.lists(both).await.unwrap();
+        disk.flush(LONG);
+        bed.far.inner.insert("snapshots/b", "").unwrap();
+        bed.far.inner.insert("index/b", "").unwrap();
+        bed.far.fail_on(Some("index/"));
+        for _ in 0..2 {
+            let (store, disk) = bed.opened(None);
+            let lists = store.lists(both).await.unwrap();
+            assert_eq!(
+                lists.iter().map(|list| keys(list)).collect::<Vec<_>>(),
+                [["snapshots/a"], ["index/a"]]
+            );
+            assert!(store.outage().is_some());
+            disk.flush(LONG);
+        }
+        bed.far.fail_on(None);
+        let (store, _) = bed.opened(None);
+        assert!(store.lists(both).await.unwrap().iter().all(|list| list.len() == 2));
+        bed.far.fail_on(Some("index/"));
+        assert_eq!(store.lists(both).await.unwrap_err().kind(), Kind::Unavailable);
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ mod serve;
 mod snapshots;
 mod status;
 mod umount;
+mod verify;
 mod versions;
 
 use std::panic::AssertUnwindSafe;
@@ -53,6 +54,7 @@ enum Verb {
     Versions(versions::Args),
     Status(status::Args),
     Check(check::Args),
+    Verify(verify::Args),
     Cache(cache::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -70,6 +72,7 @@ impl Verb {
             Verb::Versions(args) => args.run(),
             Verb::Status(args) => args.run(),
             Verb::Check(args) => args.run(),
+            Verb::Verify(args) => args.run(),
             Verb::Cache(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),

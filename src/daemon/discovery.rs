@@ -4,6 +4,7 @@
 //! found, until somebody looks.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,9 +15,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::found::{self, At, Branch, Found, Outcome, Row, branches};
 use super::keep::Common;
 use super::late::Late;
-use super::open::{begin, spec, store};
+use super::open::{begin, prepared, store};
 use super::together::flat;
-use super::translate;
+use super::{place, translate};
 use crate::cache::Class;
 use crate::config::location::{Pattern, S3};
 use crate::config::{self, Location, MemberAt, MemberList, Place, members};
@@ -125,6 +126,12 @@ impl Discovery {
             Place::Single(location) => return Ok(vec![(location.last().into(), At::Single(number))]),
             Place::Pattern(pattern) => pattern,
         };
+        if let Some(path) = pattern.fixed.as_path() {
+            let is_there = |path: &Path| {
+                std::fs::read_dir(path).map(drop).map_err(|e| Error::io(path.display().to_string(), e))
+            };
+            place::look(path, is_there).await?;
+        }
         let store = self.store(number, pattern)?;
         let branches = branches(&*store, pattern).await?;
         let row = |Branch { prefix, stars }: Branch| {
@@ -222,10 +229,7 @@ impl Discovery {
             Ok(source) => source,
             Err(error) => return (Err(error), None),
         };
-        let (asked, common) = (source.clone(), self.common.clone());
-        let spec = tokio::task::spawn_blocking(move || spec(&asked, &common)).await;
-        let spec = spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)));
-        match flat(begin(spec, &self.common).await) {
+        match flat(begin(prepared(&source, &self.common).await, &self.common).await) {
             Ok(opened) => (Ok(()), Some(translate::member(opened, &source))),
             Err(error) => {
                 let late = Late::new(source.clone(), self.common.clone(), error.clone());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use futures_util::future::BoxFuture;
 
 use super::keep::Common;
-use super::open::{begin, spec};
+use super::open::{begin, prepared};
 use super::together::{Task, flat};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -52,12 +52,7 @@ impl Late {
         let going = self.going.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = match going {
             Some(task) => task,
-            None => {
-                let (config, common) = (self.config.clone(), self.common.clone());
-                let spec = tokio::task::spawn_blocking(move || spec(&config, &common)).await;
-                let ended = |e| Err(Error::caused_by(Kind::Internal, "opening ended", e));
-                begin(spec.unwrap_or_else(ended), &self.common)
-            }
+            None => begin(prepared(&self.config, &self.common).await, &self.common),
         };
         match flat(task.await) {
             Ok(source) => {

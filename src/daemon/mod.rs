@@ -16,6 +16,7 @@ mod metrics;
 mod mountpoint;
 mod open;
 mod ours;
+mod place;
 mod probe;
 mod process;
 mod programs;
@@ -28,6 +29,7 @@ mod stores;
 mod together;
 mod translate;
 mod unmount;
+mod verify;
 
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use launch::mount;
@@ -35,7 +37,9 @@ pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};
 pub use probe::{members, round_trips};
 pub use serve::serve_handed_over;
+pub use signals::on_interrupt;
 pub use unmount::unmount;
+pub use verify::{Damaged, Share, Stop, Verified, Wish, verify};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -45,7 +49,8 @@ use crate::error::{Error, Kind, Result};
 pub fn runtime() -> Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(cores().clamp(2, 8))
-        .max_blocking_threads(64)
+        // What hangs on one file system is bounded (`store::Place`); several that do must leave some.
+        .max_blocking_threads(512)
         .thread_name("backupfs")
         .enable_all()
         .build()

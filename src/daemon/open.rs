@@ -1,5 +1,6 @@
 //! From a configuration to a tree.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::discovery::Discovery;
 use super::keep::Common;
 use super::late::Late;
 use super::together::{self, Opening, Task};
-use super::{process, recognise, s3, stores, translate};
+use super::{place, process, recognise, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{Members, Namespace};
@@ -46,7 +47,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let groups: Vec<_> =
         config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();
     let listing = runtime.spawn(join_all(groups.clone().into_iter().map(list)));
-    let openings = runtime.block_on(async { together::settled(begin_all(config, &common)).await });
+    let openings = runtime.block_on(async { together::settled(begin_all(config, &common).await).await });
     let listed =
         runtime.block_on(listing).map_err(|e| Error::caused_by(Kind::Internal, "listing ended", e))?;
     let mut left_out: Vec<String> = no_cache.into_iter().collect();
@@ -119,15 +120,42 @@ fn all_failed(failed: Vec<Error>) -> Error {
 pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
     let common = Common::new(config).0;
     runtime.block_on(async {
-        join_all(begin_all(config, &common)).await.into_iter().map(together::flat).collect()
+        join_all(begin_all(config, &common).await).await.into_iter().map(together::flat).collect()
     })
 }
 
-/// Begins to open every source. Within a runtime.
-fn begin_all(config: &Config, common: &Common) -> Vec<Task> {
+/// Begins to open every source.
+async fn begin_all(config: &Config, common: &Common) -> Vec<Task> {
+    let looked = join_all(config.sources.iter().map(looked_at)).await;
     // One after the other: a prompt cannot be shared.
-    let specs: Vec<_> = config.sources.iter().map(|source| spec(source, common)).collect();
-    specs.into_iter().map(|spec| begin(spec, common)).collect()
+    let specs = looked
+        .into_iter()
+        .zip(&config.sources)
+        .map(|(there, source)| there.and_then(|()| spec(source, common)));
+    specs.map(|spec| begin(spec, common)).collect()
+}
+
+/// What is needed to open a source that nobody waits for a prompt of.
+pub(super) async fn prepared(source: &config::Source, common: &Common) -> Result<restic::Spec> {
+    looked_at(source).await?;
+    let (source, common) = (source.clone(), common.clone());
+    let spec = tokio::task::spawn_blocking(move || spec(&source, &common)).await;
+    spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
+}
+
+/// Looks whether there is a repository, where that is on this machine: nobody should type a password for what is not
+/// there.
+async fn looked_at(source: &config::Source) -> Result<()> {
+    let places = [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
+    for path in places.filter_map(Location::as_path) {
+        let within = source.within.clone().filter(|_| source.location.as_path() == Some(path));
+        let look = move |path: &Path| match within {
+            Some(within) => recognise::restic_at(path).and_then(|()| Local::within(path, &within).map(drop)),
+            None => recognise::restic_at(path),
+        };
+        place::look(path, look).await.context(|| source.title.clone())?;
+    }
+    Ok(())
 }
 
 /// Opens a source on a task of its own.
@@ -152,7 +180,7 @@ pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Ar
 /// The store itself; what it needs of `credentials` is known.
 fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
     match location {
-        Location::Local(path) => Ok(Arc::new(Local::new(path)?)),
+        Location::Local(path) => Ok(Arc::new(Local::at(path, None, place::of(path))?)),
         Location::Rest(place) => stores::rest(place, credentials),
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
@@ -160,21 +188,17 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
     }
 }
 
-/// What the restic room needs to open a source.
-pub(super) fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
+/// What the restic room needs to open a source that was looked at. Blocks.
+fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
     process::keep_secrets()?;
-    let places = || [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
-    // Nobody should type a password for what is not there.
-    for path in places().filter_map(Location::as_path) {
-        recognise::restic_at(path).context(|| source.title.clone())?;
-    }
     let mut source = source.clone();
     source.read_secrets()?;
     let titled = || source.title.clone();
     let hot = source.hot.as_ref().map(|hot| store(hot, &source.credentials)).transpose().context(titled)?;
     let cold = match (&source.location, &source.within) {
         (Location::Local(path), Some(within)) => {
-            Local::within(path, within).map(|local| Arc::new(local) as Arc<dyn ObjectStore>)
+            let local = Local::at(path, Some(within), place::of(path));
+            local.map(|local| Arc::new(local) as Arc<dyn ObjectStore>)
         }
         (location, _) => store(location, &source.credentials),
     };

@@ -4,10 +4,12 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::join_all;
+
 use super::discovery::Discovery;
 use super::keep::Common;
 use super::late::Late;
-use super::open::{begin, list, spec};
+use super::open::{begin, list, prepared};
 use super::together::{self, Opening};
 use super::translate;
 use crate::config::{self, Config, Typed};
@@ -105,9 +107,8 @@ impl Reload {
 
     /// Opens what is new. What cannot be opened now is tried again, as when it was mounted.
     async fn open(&self, plan: &Plan) -> Result<(Vec<Member>, Vec<Arc<dyn Members>>)> {
-        let (sources, common) = (plan.sources.clone(), self.common.clone());
-        let specs = blocking(move || sources.iter().map(|source| spec(source, &common)).collect::<Vec<_>>());
-        let tasks = specs.await?.into_iter().map(|spec| begin(spec, &self.common)).collect();
+        let specs = join_all(plan.sources.iter().map(|source| prepared(source, &self.common))).await;
+        let tasks = specs.into_iter().map(|spec| begin(spec, &self.common)).collect();
         let opened = plan.sources.iter().zip(together::settled(tasks).await).map(|(source, opening)| {
             let opened = match opening {
                 Opening::Done(Ok(opened)) => opened,

@@ -35,6 +35,26 @@ pub fn watch(runtime: &Runtime, life: Arc<Life>) -> Result<Signal> {
     Ok(hangup)
 }
 
+/// Calls `then` at the first SIGINT or SIGTERM; the second ends this process at once.
+pub fn on_interrupt(runtime: &Runtime, then: impl FnOnce() + Send + 'static) -> Result<()> {
+    let _runtime = runtime.enter();
+    let of = |kind| signal(kind).map_err(|e| Error::io("cannot watch signals", e).with_kind(Kind::System));
+    let (mut terminate, mut interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    runtime.spawn(async move {
+        next().await;
+        then();
+        next().await;
+        std::process::exit(INTERRUPTED);
+    });
+    Ok(())
+}
+
 async fn end(life: Arc<Life>) {
     // Unmounting may wait for fusermount3.
     if let Ok(Stage::Opening) = tokio::task::spawn_blocking(move || life.end()).await {

@@ -29,6 +29,6 @@ mod state;
 mod xattrs;
 
 pub use mount::{Device, mount, unmount};
-pub use mountinfo::{FSTYPE, MountEntry, is_dead, mounted_at, mounts};
+pub use mountinfo::{FSTYPE, MountEntry, is_dead, mount_of, mounted_at, mounts};
 pub use options::{IdMap, IdRange, MountSpec, Options, Owner, XattrPolicy};
 pub use session::{Session, serve};

@@ -38,6 +38,13 @@ pub fn mounted_at(path: &Path) -> Result<Option<MountEntry>> {
     Ok(mounts()?.into_iter().rfind(|m| m.mountpoint == path))
 }
 
+/// The mount on which `path` lies, which must be absolute, as the table shows it: links are not followed.
+pub fn mount_of(path: &Path) -> Result<Option<MountEntry>> {
+    let above = mounts()?.into_iter().filter(|mount| path.starts_with(&mount.mountpoint));
+    // Of several at one place the last covers the others.
+    Ok(above.max_by_key(|mount| mount.mountpoint.as_os_str().len()))
+}
+
 /// Whether a mount of ours lies at `path` whose daemon has gone. Asks the mount, and so may block where a daemon lives
 /// but does not answer.
 pub fn is_dead(path: &Path) -> Result<bool> {

@@ -1,13 +1,13 @@
 //! Which keys an object store takes: relative, in one spelling, never leading out of the store.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Again, Error, Kind, Result};
 
 /// Checks that `key` names an object: components joined by `/`, none empty, `.`, `..` or with a NUL. Errors: `Invalid`.
 pub(super) fn check_key(key: &str) -> Result<()> {
     if key.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0')) {
         return Ok(());
     }
-    Err(Error::new(Kind::Invalid, format!("{key:?} is no object key")))
+    Err(Error::new(Kind::Invalid, format!("{key:?} is no object key")).worth(Again::Unsent))
 }
 
 /// Checks that `prefix` is empty or a key that ends in one more `/`. Errors: `Invalid`.

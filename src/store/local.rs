@@ -1,7 +1,7 @@
 //! A store in a directory of this machine (or of a file server mounted on it).
 //!
-//! Every call is a few blocking system calls on a pool of its own, bounded per store: a hung file server holds up its
-//! own calls and nobody else's. Nothing is kept open between calls, so that the file system below can be unmounted. Large
+//! Every call is a few blocking system calls, bounded per store and per file system ([`Place`]): a hung file server holds
+//! up its own calls and nobody else's. Nothing is kept open between calls, so that the file system below can be unmounted. Large
 //! ranges are read past the page cache.
 //!
 //! Symbolic links are followed, for objects and for directories alike: people move `data/` to another disk. What a link
@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use super::direct;
 use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::root::Root;
-use super::{Level, ObjectInfo, ObjectStore, Pace, counted};
+use super::{Level, ObjectInfo, ObjectStore, Pace, Place, counted};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -41,50 +41,55 @@ pub struct Local {
     root: Arc<Root>,
     name: String,
     calls: Arc<Semaphore>,
+    place: Arc<Place>,
 }
 
 impl Local {
-    /// The store in the directory `path`. Errors: `NotFound`, `NotDirectory`, `Denied`.
+    /// The store in the directory `path`, which is looked at. Errors: `NotFound`, `NotDirectory`, `Denied`.
     pub fn new(path: impl AsRef<Path>) -> Result<Self> {
-        Self::with(path.as_ref(), None)
+        Self::looked_at(path.as_ref(), None)
     }
 
     /// The same, with every link that leads out of `within`, which holds `path` or is it, refused as `Denied`.
     pub fn within(path: impl AsRef<Path>, within: &Path) -> Result<Self> {
-        Self::with(path.as_ref(), Some(within))
+        Self::looked_at(path.as_ref(), Some(within))
     }
 
-    fn with(path: &Path, within: Option<&Path>) -> Result<Self> {
+    fn looked_at(path: &Path, within: Option<&Path>) -> Result<Self> {
+        let local = Self::at(path, within, Place::alone())?;
+        local.root.entries("").map_err(|e| local.root.error("", e))?;
+        Ok(local)
+    }
+
+    /// The store in the directory `path`, which lies on `place` and is not looked at before something is asked for. Every
+    /// link that leads out of `within` is refused.
+    pub fn at(path: &Path, within: Option<&Path>, place: Arc<Place>) -> Result<Self> {
         let name = path.display().to_string();
         let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io(&name, e));
         let root = Root::new(absolute(path)?, within.map(absolute).transpose()?);
-        root.entries("").map_err(|e| root.error("", e))?;
-        Ok(Local { root: Arc::new(root), name, calls: Arc::new(Semaphore::new(CALLS)) })
+        Ok(Local { root: Arc::new(root), name, calls: Arc::new(Semaphore::new(CALLS)), place })
     }
 
     /// Runs `call` with the root on the blocking pool.
     ///
-    /// The permit goes with the call, not with the future: an abandoned call that hangs still counts.
+    /// The permits go with the call, not with the future: an abandoned call that hangs still counts.
     fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Root) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
-        let (root, calls) = (self.root.clone(), self.calls.clone());
+        let (root, calls, place) = (self.root.clone(), self.calls.clone(), Arc::clone(&self.place));
         async move {
-            let permit = calls.acquire_owned().await.map_err(|e| broken("waiting for a call", e))?;
+            let closed = |e| Error::caused_by(Kind::Internal, "store: waiting for a call", e);
+            let permit = calls.acquire_owned().await.map_err(closed)?;
             let run = move || {
                 let result = call(&root);
                 drop(permit);
                 result
             };
-            tokio::task::spawn_blocking(run).await.map_err(|e| broken("running a call", e))?
+            place.run(run).await?
         }
         .boxed()
     }
-}
-
-fn broken(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::caused_by(Kind::Internal, format!("store: {doing}"), error)
 }
 
 impl ObjectStore for Local {
@@ -436,7 +441,7 @@ mod tests {
         let (started, running) = tokio::sync::oneshot::channel();
         let call = store.blocking(move |_| {
             started.send(()).unwrap();
-            hang.recv().map_err(|e| broken("test", e))
+            hang.recv().map_err(|e| Error::caused_by(Kind::Internal, "test", e))
         });
         let abandoned = tokio::spawn(call);
         running.await.unwrap();

@@ -11,6 +11,7 @@ mod key;
 mod local;
 mod memory;
 mod meter;
+mod place;
 pub mod program;
 mod rclone;
 pub mod rest;
@@ -21,6 +22,7 @@ mod transfer;
 
 pub use local::Local;
 pub use memory::Memory;
+pub use place::Place;
 pub use rclone::rclone;
 
 use std::time::{Duration, SystemTime};
@@ -98,6 +100,18 @@ pub trait ObjectStore: Send + Sync {
     /// particular order. A prefix that holds nothing, or does not exist, is an empty list; an unreachable store is an
     /// error.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>>;
+
+    /// Every object below each of `prefixes`, one listed after the other: all of it as the store has it now, or all of it
+    /// as a cache has.
+    fn lists<'a>(&'a self, prefixes: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Vec<ObjectInfo>>>> {
+        Box::pin(async move {
+            let mut lists = Vec::with_capacity(prefixes.len());
+            for prefix in prefixes {
+                lists.push(self.list(prefix).await?);
+            }
+            Ok(lists)
+        })
+    }
 
     /// What lies directly below `prefix` (as in [`list`](ObjectStore::list)), in no particular order: one listing with a
     /// delimiter and whatever it takes to get all of it, but nothing of what lies deeper. Each object and each deeper

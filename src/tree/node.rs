@@ -47,6 +47,12 @@ pub trait Dir: Send + Sync {
 
     /// All entries, in memory. The caller drops it soon: it pins the parsed directory.
     fn listing(&self) -> Step<Arc<dyn Listing>>;
+
+    /// What makes its content, with everything below, the same as that of another directory of its source, wherever that
+    /// is shown; `None` where nothing tells without reading it.
+    fn content(&self) -> Option<u128> {
+        None
+    }
 }
 
 /// Bytes of a file that are fetched before it is opened. Who reads on is read ahead of.

@@ -28,4 +28,5 @@ mod secrets;
 mod snapshots;
 mod status;
 mod usage;
+mod verify;
 mod versions;

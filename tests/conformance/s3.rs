@@ -118,6 +118,44 @@ async fn a_listing_that_does_not_advance_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_listing_that_leads_in_a_circle_is_an_error() {
+    let next = |token| {
+        format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>")
+    };
+    let (server, store) = scripted(move |request| match request.target.contains("continuation-token=one") {
+        true => page(&["b"], &next("two")),
+        false => page(&["a"], &next("one")),
+    });
+    assert_eq!(seen(store.list("").await).0, Kind::Unavailable);
+    assert_eq!(server.requests().len(), 3);
+    let bucket = "<Buckets><Bucket><Name>a</Name></Bucket></Buckets>";
+    let server = Scripted::start(move |_| {
+        let body = format!("{bucket}<ContinuationToken>same</ContinuationToken>");
+        Answer::new(200, format!("<ListAllMyBucketsResult>{body}</ListAllMyBucketsResult>"))
+    });
+    let service = Service::new(options(&server.endpoint())).unwrap();
+    let all = S3::new(Arc::new(service), "s3:test", "", "");
+    assert_eq!(seen(all.list_level("").await).0, Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_object_without_a_size_is_an_error_and_not_left_out() {
+    for size in ["", "<Size>-5</Size>"] {
+        let contents = format!("<Contents><Key>a</Key>{size}</Contents>");
+        let body = format!("<ListBucketResult><Name>bucket</Name>{contents}</ListBucketResult>");
+        let (_server, store) = scripted(move |_| Answer::new(200, body.clone()));
+        let (kind, again, says) = seen(store.list("").await);
+        assert_eq!((kind, again), (Kind::Unavailable, Again::Soon), "{says}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_without_end_is_cut_off() {
+    let (_server, store) = scripted(|_| page(&["a"], &" ".repeat(9 << 20)));
+    assert_eq!(seen(store.list("").await).0, Kind::Unavailable);
+}
+
+#[tokio::test]
 async fn a_listing_that_breaks_off_is_an_error_worth_another_try() {
     let (_server, store) = scripted(|_| page(&["a", "b"], "").cut_after(90));
     let (kind, again, says) = seen(store.list("").await);

@@ -3,12 +3,13 @@
 A script imports this, declares its cases and ends with main(). Cases marked for an ordinary user run again in a
 child that has uid 1000, its own mount namespace and a /dev/fuse that everybody may open. Standard library only.
 """
-import atexit, ctypes, os, pathlib, shutil, signal, subprocess, sys, tempfile, time, traceback
+import atexit, concurrent.futures, ctypes, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time, traceback
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = PROJECT / "tests" / "fixtures"
 USER = 1000  # the ordinary user: an id that owns nothing here
 ORDINARY = "--as-ordinary-user"
+ALONE = "--alone"  # what follows is one title, whole
 CASE_SECONDS = 180
 LONG = os.environ.get("LONG") == "1"
 
@@ -157,14 +158,19 @@ def _run_case(title, needs, function, count):
         signal.alarm(0)
 
 
-def main():
-    """Runs the cases of this script, as root and as an ordinary user, and exits 1 when one failed.
-    Arguments: parts of titles, to run only those."""
-    adopt_orphans()
-    wanted = [a for a in sys.argv[1:] if a != ORDINARY]
+def main(at_once=1):
+    """Runs the cases of this script, as root and as an ordinary user, and exits 1 when one failed. at_once: how many beside each
+    other, for those that mostly wait. Arguments: parts of titles, to run only those."""
+    wanted = [a for a in sys.argv[1:] if a not in (ORDINARY, ALONE)]
     count = {"passed": 0, "failed": 0, "skipped": 0}
     root = os.getuid() == 0
-    chosen = [c for c in _cases if not wanted or any(w in c[0] for w in wanted)]
+    meets = (lambda title: title in wanted) if ALONE in sys.argv else (lambda title: not wanted or any(w in title for w in wanted))
+    chosen = [c for c in _cases if meets(c[0])]
+    if at_once > 1 and len(chosen) > 1 and ORDINARY not in sys.argv:
+        _beside_each_other([title for title, *_ in chosen], at_once, count)
+        print("{passed} passed, {failed} failed, {skipped} skipped".format(**count), flush=True)
+        sys.exit(1 if count["failed"] else 0)
+    adopt_orphans()
     for title, user, needs, function in chosen:
         if (root and user == "ordinary") or (ORDINARY in sys.argv and user == "root"):
             continue
@@ -175,11 +181,31 @@ def main():
             _run_case(title, needs, function, count)
     ordinary = [c for c in chosen if c[1] in ("ordinary", "both")]
     if root and ordinary:
-        for key, number in _as_ordinary_user(wanted, len(ordinary)).items():
+        alone = [ALONE] if ALONE in sys.argv else []
+        for key, number in _as_ordinary_user(alone + wanted, len(ordinary)).items():
             count[key] += number
     if ORDINARY not in sys.argv:
         print("{passed} passed, {failed} failed, {skipped} skipped".format(**count), flush=True)
     sys.exit(1 if count["failed"] else 0)
+
+
+def _beside_each_other(titles, at_once, count):
+    """Runs each case in a process of its own, so many at a time; adds to count."""
+    def one(title):
+        begun = time.monotonic()
+        child = subprocess.run([sys.executable, sys.argv[0], ALONE, title], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                               errors="replace", check=False)
+        *lines, last = child.stdout.splitlines() or [""]
+        found = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", last)
+        if not found or (child.returncode and found[2] == "0"):
+            return [*lines, last, f"not ok {title}: broke off with {child.returncode}"], (0, 1, 0)
+        return [*lines, f"# {time.monotonic() - begun:.0f} s"], map(int, found.groups())
+
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        for lines, numbers in pool.map(one, titles):
+            print(*lines, sep="\n", flush=True)
+            for key, number in zip(count, numbers):
+                count[key] += number
 
 
 # First thing in a mount namespace: the mounts of tests that run beside this one must not live on in here.

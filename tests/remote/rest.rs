@@ -78,6 +78,35 @@ async fn a_missing_listing_is_empty_unless_rclone_says_so() {
 }
 
 #[tokio::test]
+async fn what_rclone_cannot_open_is_missing_only_if_it_is_not_listed() {
+    let rclone = "Server: rclone/v1.60.1";
+    let server = Verbatim::serve(move |request| match request {
+        "GET /some/repo/snapshots/" => sound("200 OK", &[V2, rclone], r#"[{"name":"aa","size":5}]"#),
+        "GET /some/repo/keys/" => sound("200 OK", &[V2, rclone], r#"[{"name":"bb","size":5}]"#),
+        _ => sound("404 Not Found", &[rclone], "Not Found"),
+    });
+    let there = store(&server.address);
+    for (key, expected) in [
+        ("snapshots/aa", (Kind::Unavailable, Again::Soon)),
+        ("snapshots/bb", (Kind::NotFound, Again::Never)),
+        ("config", (Kind::Unavailable, Again::Soon)),
+        ("index/aa", (Kind::Unavailable, Again::Soon)),
+    ] {
+        assert_eq!(seen(there.get(key, MUCH).await), expected, "{key}");
+        assert_eq!(seen(there.stat(key).await), expected, "{key}");
+        assert_eq!(seen(there.get_range(key, 5, 5).await), expected, "{key}");
+    }
+    let lists = server.heads().iter().filter(|head| head.starts_with("GET /some/repo/snapshots/ ")).count();
+    assert_eq!(lists, 1, "one listing for many that are missing");
+    let nothing = Verbatim::serve(move |request| match request {
+        "GET /some/repo/keys/" => sound("200 OK", &[V2, rclone], "[]"),
+        _ => sound("404 Not Found", &[rclone], "Not Found"),
+    });
+    let nowhere = store(&nothing.address);
+    assert_eq!(seen(nowhere.get("config", MUCH).await), (Kind::NotFound, Again::Never));
+}
+
+#[tokio::test]
 async fn refusals_are_told_apart() {
     for (status, header, expected) in [
         ("401 Unauthorized", "X: y", (Kind::Denied, Again::Never)),

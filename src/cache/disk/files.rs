@@ -132,7 +132,12 @@ impl Files {
         None
     }
 
-    /// Lets go of segments that were removed, so that their space is free.
+    /// Lets go of segments that others have removed, so that their space is free.
+    pub(super) fn close_removed(&self) {
+        self.lock().retain(|_, segment| segment.is_there());
+    }
+
+    /// The same of all, some of which were removed.
     pub(super) fn close_all(&self) {
         self.lock().clear();
     }

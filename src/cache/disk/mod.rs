@@ -153,9 +153,9 @@ impl Drawer {
         self.disk.files.table.remove(key);
     }
 
-    /// Keeps a complete listing.
-    pub fn put_list(&self, prefix: &str, objects: &[ObjectInfo]) {
-        self.put_head(|head| head.set(prefix, objects));
+    /// Keeps complete listings, each with its prefix: all of them or none.
+    pub fn put_lists<'a>(&self, lists: impl IntoIterator<Item = (&'a str, &'a Vec<ObjectInfo>)>) {
+        self.put_head(|head| lists.into_iter().for_each(|(prefix, objects)| head.set(prefix, objects)));
     }
 
     /// Keeps a complete listing of one level.
@@ -175,10 +175,11 @@ impl Drawer {
         let _ = self.disk.orders.send(Order::Forget(self.owner));
     }
 
-    /// The last complete listing below `prefix`, and of when the newest of the store's listings is.
-    pub async fn list(&self, prefix: &str) -> Option<(Vec<ObjectInfo>, SystemTime)> {
+    /// The last complete listings below `prefixes`, if there is one of each, and of when the newest of the store's listings
+    /// is.
+    pub async fn lists(&self, prefixes: &[&str]) -> Option<(Vec<Vec<ObjectInfo>>, SystemTime)> {
         let (head, when) = self.head().await?;
-        Some((head.get(prefix)?, when))
+        Some((prefixes.iter().map(|prefix| head.get(prefix)).collect::<Option<_>>()?, when))
     }
 
     /// The same of one level.

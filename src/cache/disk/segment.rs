@@ -124,8 +124,18 @@ impl Segment {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         // In a cache that cannot be written to nothing is let go of either.
         let _ = rustix::fs::futimens(&self.file, &Timestamps { last_access: now, last_modification: now });
-        rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
+        self.is_there()
     }
+
+    /// Whether nobody has removed it.
+    pub(super) fn is_there(&self) -> bool {
+        is_there(&self.file)
+    }
+}
+
+/// Whether an open file still has a name.
+pub(super) fn is_there(file: &File) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 #[cfg(test)]

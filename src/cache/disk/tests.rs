@@ -104,7 +104,7 @@ fn everything_is_its_owners_alone() {
     let disk = self::disk(dir.path(), 1 << 30);
     let drawer = drawer(&disk);
     put(&drawer, Class::Data, 0..3, 100);
-    drawer.put_list("keys/", &[]);
+    drawer.put_lists([("keys/", &Vec::new())]);
     disk.flush(PATIENT);
     let mut waiting = vec![dir.path().join("cache")];
     while let Some(path) = waiting.pop() {
@@ -379,7 +379,7 @@ fn one_store_is_purged_and_the_others_stay() {
     put(&home, Class::Data, 0..50, 2000);
     let kept = other.range(b"pack", 0, 7);
     other.put(kept, Class::Data, b"content");
-    home.put_list("keys/", &[]);
+    home.put_lists([("keys/", &Vec::new())]);
     put(&home, Class::Metadata, 50..60, 2000);
     let summary = summary(&folder(dir.path())).unwrap();
     let names: Vec<_> =

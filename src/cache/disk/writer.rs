@@ -20,7 +20,7 @@ use super::heads::Head;
 use super::key::{Key, Owner};
 use super::record::{self, ALIGN};
 use super::room;
-use super::segment::{Class, Number, Spot};
+use super::segment::{Class, Number, Spot, is_there};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -33,8 +33,12 @@ const PER_ENTRY: usize = 256;
 /// Records are written together up to this many bytes.
 const AT_ONCE: usize = 1 << 20;
 
-/// After so long without work what was written is handed to the disk, and what is known of stores is written.
+/// After so long without work what was written is handed to the disk. What is known of stores waits no longer to be
+/// written, work or not.
 const IDLE: Duration = Duration::from_secs(2);
+
+/// Who has nothing to write looks so often whether others have removed what is open.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Nothing is written for so long after it failed.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -113,6 +117,8 @@ pub(super) struct Writer {
     active: HashMap<Class, Active>,
     pending: HashMap<Class, Pending>,
     heads: HashMap<Owner, Head>,
+    /// Since when one of them waits.
+    heads_since: Option<Instant>,
     /// The segments there were when room was made last.
     known: Vec<Number>,
     unsynced: bool,
@@ -130,6 +136,7 @@ impl Writer {
             active: HashMap::new(),
             pending: HashMap::new(),
             heads: HashMap::new(),
+            heads_since: None,
             known: Vec::new(),
             unsynced: false,
             paused: None,
@@ -139,28 +146,13 @@ impl Writer {
 
     /// Works until nobody can ask for anything any more.
     pub(super) fn work(mut self, orders: &Receiver<Order>) {
-        loop {
-            let order = match orders.try_recv() {
-                Ok(order) => order,
-                Err(TryRecvError::Disconnected) => break,
-                Err(TryRecvError::Empty) => {
-                    self.write_all();
-                    match orders.recv_timeout(IDLE) {
-                        Ok(order) => order,
-                        Err(RecvTimeoutError::Disconnected) => break,
-                        Err(RecvTimeoutError::Timeout) => {
-                            self.settle();
-                            match orders.recv() {
-                                Ok(order) => order,
-                                Err(_) => break,
-                            }
-                        }
-                    }
-                }
-            };
+        while let Some(order) = self.next(orders) {
             match order {
                 Order::Keep(entry) => self.keep(entry),
-                Order::Head(owner, head) => self.heads.entry(owner).or_default().extend(head),
+                Order::Head(owner, head) => {
+                    self.heads_since.get_or_insert_with(Instant::now);
+                    self.heads.entry(owner).or_default().extend(head);
+                }
                 Order::Forget(owner) => self.forget(owner),
                 // Whoever asked may have given up.
                 Order::Flush(done) => {
@@ -174,8 +166,29 @@ impl Writer {
                     return;
                 }
             }
+            if self.heads_since.is_some_and(|since| since.elapsed() >= IDLE) {
+                self.write_heads();
+            }
         }
         self.finish();
+    }
+
+    /// What is asked next; while nothing is, what can wait is done. `None` when nobody can ask any more.
+    fn next(&mut self, orders: &Receiver<Order>) -> Option<Order> {
+        match orders.try_recv() {
+            Ok(order) => return Some(order),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => self.write_all(),
+        }
+        let mut patience = IDLE;
+        loop {
+            match orders.recv_timeout(patience) {
+                Ok(order) => return Some(order),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.settle(),
+            }
+            patience = LOOK;
+        }
     }
 
     fn finish(&mut self) {
@@ -307,9 +320,17 @@ impl Writer {
             self.active.values().for_each(|active| drop(active.file.sync_data()));
             let _ = self.files.table.sync();
         }
+        self.close_removed();
+    }
+
+    /// Lets go of what others have removed: as long as it is open, its space is not free.
+    fn close_removed(&mut self) {
+        self.active.retain(|_, active| is_there(&active.file));
+        self.files.close_removed();
     }
 
     fn write_heads(&mut self) {
+        self.heads_since = None;
         for (owner, head) in std::mem::take(&mut self.heads) {
             if let Err(error) = self.files.put_head(owner, head) {
                 self.give_up(&error);
@@ -350,6 +371,74 @@ impl Active {
     fn takes(&self, bytes: u64) -> bool {
         let end = self.end.saturating_add(bytes);
         let fits = self.end == 0 || end <= self.full;
-        fits && end <= Spot::FARTHEST && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
+        fits && end <= Spot::FARTHEST && is_there(&self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::cache::Folder;
+
+    fn writer(dir: &tempfile::TempDir) -> Writer {
+        let folder = Folder::open(&dir.path().join("stored")).unwrap();
+        let files = Arc::new(Files::open(folder, 1 << 20).unwrap());
+        Writer::new(files, Arc::default(), 1 << 20)
+    }
+
+    fn entry(n: u64) -> Entry {
+        let owner = Owner::of("x");
+        let key = Key::range(owner, b"pack", n, 1);
+        Entry { key, owner, class: Class::Data, sealed: false, payload: Bytes::from_static(&[7; 5000]) }
+    }
+
+    #[test]
+    fn what_others_removed_is_let_go_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        writer.waiting.take(5000);
+        writer.keep(entry(1));
+        writer.finish();
+        let key = entry(1).key;
+        assert!(writer.files.read(&[key])[0].is_some());
+        writer.settle();
+        assert_eq!(writer.active.len(), 1);
+        let open = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let place = dir.path().join("stored");
+            let targets = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            targets
+                .filter(|target| target.starts_with(&place) && target.to_string_lossy().contains("data"))
+                .count()
+        };
+        assert_eq!(open(), 2, "one to write, one to read");
+        for number in writer.known.clone() {
+            writer.files.folder.remove(&number.name()).unwrap();
+        }
+        writer.settle();
+        assert_eq!((writer.active.len(), open()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_known_of_stores_is_written_while_there_is_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(&dir);
+        let (files, waiting) = (Arc::clone(&writer.files), Arc::clone(&writer.waiting));
+        let ((orders, taken), (done, ended)) = (channel(), channel());
+        let working = std::thread::spawn(move || writer.work(&taken));
+        let owner = Owner::of("x");
+        orders.send(Order::Head(owner, Head::new("x", "x"))).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while files.head(owner).is_none() {
+            assert!(Instant::now() < deadline, "it waits for a pause, and there is none");
+            if waiting.take(5000) {
+                orders.send(Order::Keep(entry(2))).unwrap();
+            }
+        }
+        orders.send(Order::End(done)).unwrap();
+        ended.recv().unwrap();
+        working.join().unwrap();
     }
 }

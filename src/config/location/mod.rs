@@ -76,6 +76,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
 const CLOUD: &str = "reach it by rclone:REMOTE:PATH";
 const LATER: &str = "this version reads restic repositories";
 
+/// What the names of rclone's settings hold whose values are secrets.
+const SECRETS: &[&str] = &["pass", "secret", "token", "key", "auth", "credential", "sas", "cookie", "bearer"];
+
 /// What other programs write, and what is meant here.
 const MEANT: &[(&str, &str)] = &[
     ("http", "rest:http"),
@@ -128,7 +131,31 @@ fn rclone(remote: &str) -> Result<Rclone> {
     if remote.starts_with('-') || remote.contains('\0') || !remote.contains(':') {
         return Err(usage("rclone: needs a remote and a path: rclone:REMOTE:PATH"));
     }
+    if has_secret(remote) {
+        return Err(usage(
+            "rclone: a setting of the remote looks like a secret, and everybody can read the arguments of a program: name a \
+             remote of rclone's configuration instead, or set it by RCLONE_CONFIG_REMOTE_SETTING in the environment",
+        ));
+    }
     Ok(Rclone { remote: remote.to_owned() })
+}
+
+/// Whether one of the settings that may stand between a remote's name and its path (`name,setting=value:path`) may be
+/// something that nobody else is to know. Rather too often than too rarely.
+fn has_secret(remote: &str) -> bool {
+    let Some((name, settings)) = remote.split_once(',') else { return false };
+    if name.trim_start_matches(':').contains(':') {
+        // The comma stands in the path.
+        return false;
+    }
+    settings.split(',').any(|setting| {
+        let (name, value) = setting.split_once('=').unwrap_or((setting, "true"));
+        let name = name.trim().to_ascii_lowercase();
+        let harmless = matches!(value.split(':').next(), Some("true" | "false"))
+            || ["_file", "_id"].iter().any(|end| name.ends_with(end));
+        let telling = SECRETS.iter().any(|word| name.contains(word));
+        (telling && !harmless) || (value.contains("://") && value.contains('@'))
+    })
 }
 
 /// Why a location that begins with `scheme` is none; `None` when it may well be the name of a file.
@@ -299,14 +326,24 @@ mod tests {
         for (spelled, shown) in [
             ("rclone:b2:bucket/path", "rclone:b2:bucket/path"),
             ("rclone::memory:x", "rclone::memory:x"),
-            ("rclone:s3,secret_access_key=hunter2:bucket/p", "rclone:s3,…:bucket/p"),
-            ("rclone::s3,secret_access_key='a:hunter2':bucket", "rclone::s3,…:bucket"),
+            ("rclone:s3,region=eu,env_auth=true:bucket/p", "rclone:s3,…:bucket/p"),
+            ("rclone::sftp,host=h,key_file='a:b':bucket", "rclone::sftp,…:bucket"),
             ("rclone:b2:a,b", "rclone:b2:a,b"),
+            ("rclone:b2:a,pass=b", "rclone:b2:a,pass=b"),
         ] {
             let location = read(spelled);
             assert_eq!(location.to_string(), shown);
             let Location::Rclone(Rclone { remote }) = location else { panic!("{spelled}") };
             assert_eq!(format!("rclone:{remote}"), spelled);
+        }
+        for secret in [
+            "rclone:s3,secret_access_key=hunter2:bucket/p",
+            "rclone::s3,region=eu,secret_access_key='a:hunter2':bucket",
+            "rclone::webdav,url='https://me:hunter2@h/':x",
+            "rclone::sftp,host=h,PASS=hunter2:x",
+        ] {
+            let said = parsed(secret).unwrap_err().to_string();
+            assert!(said.contains("RCLONE_CONFIG_") && !said.contains("hunter2"), "{said}");
         }
         for bad in ["rclone:", "rclone:remote", "rclone:--config=x:y"] {
             assert!(parsed(bad).unwrap_err().to_string().contains("rclone:REMOTE:PATH"), "{bad}");
@@ -392,7 +429,7 @@ mod tests {
             ("sftp:me@host:/srv/repo", Some("sftp:host:22")),
             ("sftp://other@host:2222//srv/repo", Some("sftp:host:2222")),
             ("rclone:remote:path/a", Some("rclone:remote")),
-            ("rclone:remote,pass=hunter2:path/b", Some("rclone:remote")),
+            ("rclone:remote,region=eu:path/b", Some("rclone:remote")),
         ] {
             assert_eq!(server(spelled).as_deref(), name, "{spelled}");
         }

@@ -30,7 +30,9 @@ use self::plug::Plug;
 use super::plan::batches;
 use super::tuning::Tuning;
 use super::window::Bounds;
-use super::{BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Place, Shared, Standing, Waiter};
+use super::{
+    BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Part, Place, Shared, Standing, Waiter,
+};
 use crate::cache::Drawer;
 use crate::error::{Error, Kind, Result};
 use crate::store::Pace;
@@ -94,6 +96,7 @@ struct Inner {
     flights: Arc<Flights<Id, Result<Bytes>>>,
     runtime: Handle,
     tuning: Tuning,
+    part: Part,
     requests: Semaphore,
     ahead: Ahead,
     plug: Plug,
@@ -121,6 +124,7 @@ impl Loader {
         Loader(Arc::new(Inner {
             packs,
             number: shared.number(),
+            part: shared.part(),
             shared,
             flights: Flights::new(),
             runtime: Handle::current(),
@@ -294,11 +298,12 @@ impl Loader {
         let (mut taken, mut fetch) = (0, Vec::new());
         for id in ids {
             if let Some((place, duty)) = self.board_ahead(id, &index) {
+                let weight = weight(&place) + PER_BLOB;
                 // What is larger than all room is read ahead alone.
-                if weight(&place) > free && !(fetch.is_empty() && is_alone) {
+                if weight > free && !(fetch.is_empty() && is_alone) {
                     break;
                 }
-                free = free.saturating_sub(weight(&place));
+                free = free.saturating_sub(weight);
                 fetch.push((place, duty));
             }
             taken += 1;
@@ -335,9 +340,9 @@ impl Loader {
     }
 }
 
-/// What a blob takes while it is under way, in bytes.
+/// What a blob takes in memory, stored and decoded.
 fn weight(place: &Place) -> u64 {
-    u64::from(place.length) + u64::from(place.size) + PER_BLOB
+    u64::from(place.length) + u64::from(place.size)
 }
 
 /// Whether a place claims sizes that a blob can have.

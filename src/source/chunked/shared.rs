@@ -1,8 +1,10 @@
 //! What all chunk repositories of one process share: memory, processors, the cache directory.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,8 +29,23 @@ const SPENT: u64 = 8;
 /// The unit in which bytes under way are counted.
 const UNIT: u64 = 1024;
 
+/// Whoever waits longer than this for a store lends the room that all repositories share to those who have none.
+const LENT: Duration = Duration::from_secs(1);
+
 /// Room for bytes under way, given back when dropped.
-pub type Room = OwnedSemaphorePermit;
+pub struct Room {
+    /// Of what all repositories share, until it is lent.
+    all: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Of what one repository may have.
+    _own: Option<OwnedSemaphorePermit>,
+}
+
+/// The part of one repository in what is under way. It may have everything, so that one alone is as fast as can be, but
+/// what its store leaves unanswered is in nobody's way: see [`Room::lent`].
+pub struct Part {
+    shared: Arc<Shared>,
+    own: Budgeted,
+}
 
 /// What all chunk repositories of a process share.
 pub struct Shared {
@@ -65,6 +82,10 @@ impl Budgeted {
     fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX);
         Budgeted { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).acquire_many_owned(self.units(bytes)).await.ok()
     }
 
     /// More than all there is counts as all there is.
@@ -105,15 +126,22 @@ impl Shared {
         self.repositories.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Waits until `bytes` more may be under way. More than all there is counts as all there is: then it is alone.
-    pub async fn room_for(&self, bytes: u64) -> Option<Room> {
-        let units = self.in_flight.units(bytes);
-        Arc::clone(&self.in_flight.free).acquire_many_owned(units).await.ok()
+    /// The part of a repository.
+    pub fn part(self: &Arc<Self>) -> Part {
+        let free = Arc::new(Semaphore::new(self.in_flight.units as usize));
+        Part { shared: Arc::clone(self), own: Budgeted { free, units: self.in_flight.units } }
+    }
+
+    /// Waits until `bytes` more may be under way, which come from this machine. More than all there is counts as all there
+    /// is: then it is alone.
+    pub(super) async fn room_for(&self, bytes: u64) -> Room {
+        Room { all: Mutex::new(self.in_flight.take(bytes).await), _own: None }
     }
 
     /// Room for `bytes` read ahead, if there is any now: never what somebody waits for has to wait for.
     pub(super) fn room_ahead(&self, bytes: u64) -> Option<Room> {
-        Arc::clone(&self.ahead.free).try_acquire_many_owned(self.ahead.units(bytes)).ok()
+        let permit = Arc::clone(&self.ahead.free).try_acquire_many_owned(self.ahead.units(bytes)).ok()?;
+        Some(Room { all: Mutex::new(Some(permit)), _own: None })
     }
 
     /// How many bytes could be read ahead now.
@@ -151,6 +179,30 @@ impl Shared {
     }
 }
 
+impl Part {
+    /// Waits until `bytes` more may come from the repository's store: first for those of the same repository, so that no
+    /// more of them queue for what all share than could be lent.
+    pub async fn room_for(&self, bytes: u64) -> Room {
+        let own = self.own.take(bytes).await;
+        Room { _own: own, ..self.shared.room_for(bytes).await }
+    }
+}
+
+impl Room {
+    /// What a store answers. When that takes long, others may have what all share meanwhile; what came by then is still
+    /// counted as the repository's own.
+    pub async fn lent<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = pin!(answer);
+        match tokio::time::timeout(LENT, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                drop(self.all.lock().unwrap_or_else(PoisonError::into_inner).take());
+                answer.await
+            }
+        }
+    }
+}
+
 /// A reader that streams.
 pub(super) struct Stream(Arc<Shared>);
 
@@ -167,10 +219,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_larger_than_all_room_gets_all_of_it() {
         let shared = Shared::new(Budget::of(1 << 20));
-        let all = shared.room_for(u64::MAX).await.unwrap();
+        let all = shared.room_for(u64::MAX).await;
         assert_eq!(shared.in_flight.free.available_permits(), 0);
         drop(all);
-        let _some = shared.room_for(1).await.unwrap();
+        let _some = shared.room_for(1).await;
         assert_eq!(shared.in_flight.free.available_permits(), shared.in_flight.units as usize - 1);
     }
 
@@ -180,9 +232,39 @@ mod tests {
         let all = shared.room_ahead(u64::MAX).unwrap();
         assert!(shared.room_ahead(1).is_none());
         assert_eq!(shared.free_ahead(), 0);
-        assert!(shared.room_for(1 << 20).await.is_some());
+        let _awaited = shared.room_for(1 << 20).await;
         drop(all);
         assert!(shared.room_ahead(1).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_keeps_its_room_from_its_own_repository_only() {
+        let shared = Shared::new(Budget::of(1 << 20));
+        let (dead, healthy) = (shared.part(), shared.part());
+        let hanging = async {
+            let room = dead.room_for(u64::MAX).await;
+            room.lent(std::future::pending::<()>()).await;
+        };
+        // They come before the others do.
+        let queued = async {
+            let waiting = (0..100).map(|_| dead.room_for(u64::MAX));
+            futures_util::future::join_all(waiting).await;
+        };
+        let others = async {
+            tokio::task::yield_now().await;
+            let begun = tokio::time::Instant::now();
+            for _ in 0..100 {
+                healthy.room_for(u64::MAX).await.lent(std::future::ready(())).await;
+            }
+            assert_eq!(begun.elapsed(), LENT);
+        };
+        tokio::select! {
+            biased;
+            () = hanging => panic!("it hangs"),
+            _ = queued => panic!("its room is not free"),
+            () = others => {}
+        }
+        assert!(shared.is_idle(), "given back");
     }
 
     #[test]

@@ -20,15 +20,15 @@ use super::format::crypto::MasterKey;
 use super::format::index::{self, IndexedBlob};
 use super::format::unpacked::{self, Json};
 use super::format::{blob, snapshot};
-use super::layout::{FileKind, Layout, Listed, Lists};
+use super::layout::{FileKind, Layout, Listed, Lists, Replica};
 use super::snapshots::{Held, SnapshotList};
 use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{
-    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Place, Shared, Standing,
+    BlobIndex, BlobKind, Damage, Gathering, Id, IndexFile, NewSegments, Packs, Part, Place, Shared, Standing,
     Tender,
 };
-use crate::store::{ObjectStore, Outage, Pace};
+use crate::store::{Outage, Pace};
 use crate::tree::{SourceHealth, Usage};
 
 /// Index or snapshot files fetched at a time.
@@ -48,6 +48,7 @@ pub(super) struct Catalogue {
     drawer: Option<Drawer>,
     key: Arc<MasterKey>,
     shared: Arc<Shared>,
+    part: Part,
     pub damage: Damage,
     /// Files whose blobs come to another size than was recorded: told once each, and no damage.
     pub differences: Damage,
@@ -97,6 +98,7 @@ impl Catalogue {
             layout,
             drawer,
             key: Arc::new(key),
+            part: shared.part(),
             shared,
             damage: Damage::default(),
             differences: Damage::default(),
@@ -215,8 +217,9 @@ impl Catalogue {
         let one = |file: Listed| {
             let read = read.clone();
             async move {
-                let _room = self.shared.room_for(file.size).await;
-                (file, self.fetch_one(kind, file.id, read).await)
+                // A listing may claim any size; what is larger is refused.
+                let room = self.part.room_for(file.size.min(kind.largest())).await;
+                (file, room.lent(self.fetch_one(kind, file.id, read)).await)
             }
         };
         let mut done = stream::iter(files).map(one).buffer_unordered(FETCHES);
@@ -249,7 +252,7 @@ impl Catalogue {
 
     async fn fetch_copy<T: Send + 'static>(
         &self,
-        copy: &dyn ObjectStore,
+        copy: Replica<'_>,
         kind: FileKind,
         id: Id,
         read: impl Read<T>,
@@ -261,11 +264,10 @@ impl Catalogue {
 
     /// Fails when there are files of a kind and not one can be read: nothing would be shown as if nothing were there.
     fn some_left<T>(&self, kind: FileKind, none_before: bool, new: &Fetched<T>) -> Result<()> {
-        // What was removed since it was listed is no loss.
-        match new.bad.iter().find(|(_, error)| error.kind() != Kind::NotFound) {
+        match new.bad.first() {
             Some((file, error)) if none_before && new.good.is_empty() => {
                 let which = format!("{}: no {kind} file can be read; {kind} {}", self.name, file.id);
-                Err(error.clone().context(which))
+                Err(not_absent(error.clone()).context(which))
             }
             _ => Ok(()),
         }
@@ -276,10 +278,8 @@ impl Catalogue {
         let mut incomplete = None;
         for (file, error) in bad {
             let Listed { id, .. } = file;
-            match (error.kind(), kind) {
-                // Removed since it was listed.
-                (Kind::NotFound, _) => {}
-                (Kind::Corrupt | Kind::Unsupported | Kind::Internal, _) => {
+            match error.kind() {
+                Kind::Corrupt | Kind::Unsupported | Kind::Internal => {
                     turn.bad.insert(file);
                     if self.damage.first(file) {
                         let told = format!("{}: {kind} {id} left out: {error}", self.name);
@@ -290,7 +290,7 @@ impl Catalogue {
                         }
                     }
                 }
-                _ => incomplete = Some(error.context(format!("{}: {kind} {id}", self.name))),
+                _ => incomplete = Some(not_absent(error).context(format!("{}: {kind} {id}", self.name))),
             }
         }
         incomplete
@@ -328,6 +328,15 @@ impl Catalogue {
 
     fn lock_distrusted(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was listed and is not to be found may have been removed since, which the next listing tells; or whoever says so
+/// is wrong.
+fn not_absent(error: Error) -> Error {
+    match error.kind() {
+        Kind::NotFound => error.with_kind(Kind::Unavailable).context("it is listed"),
+        _ => error,
     }
 }
 

@@ -10,13 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{BlobKind, Id};
-use crate::store::{ObjectStore, Outage, Pace};
+use crate::store::{ObjectInfo, ObjectStore, Outage, Pace};
 
 /// A listing, or the fetch of one small file, that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is in the cold store too is not waited for longer than this before that is asked.
+const HOT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A `config` has some hundred bytes.
 const LARGEST_CONFIG: u64 = 1 << 20;
@@ -31,7 +35,7 @@ pub(super) enum FileKind {
 
 impl FileKind {
     /// No writer makes larger ones; such a file is refused before it is read.
-    fn largest(self) -> u64 {
+    pub(super) fn largest(self) -> u64 {
         match self {
             FileKind::Key => 1 << 20,
             FileKind::Snapshot => 32 << 20,
@@ -63,6 +67,13 @@ pub(super) struct Lists {
     pub indexes: Vec<Listed>,
 }
 
+/// A store that may have a file.
+#[derive(Clone, Copy)]
+pub(super) struct Replica<'a> {
+    store: &'a dyn ObjectStore,
+    patience: Duration,
+}
+
 /// The stores of a repository and how files are named in them.
 pub(super) struct Layout {
     store: Arc<dyn ObjectStore>,
@@ -87,45 +98,37 @@ impl Layout {
         Ok((layout, keys))
     }
 
-    fn folder(&self, kind: FileKind) -> &'static str {
-        match (kind, self.legacy) {
-            (FileKind::Key, false) => "keys/",
-            (FileKind::Key, true) => "key/",
-            (FileKind::Snapshot, false) => "snapshots/",
-            (FileKind::Snapshot, true) => "snapshot/",
-            (FileKind::Index, _) => "index/",
-        }
-    }
-
     /// Every file of a kind.
     async fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
-        let folder = self.folder(kind);
-        let objects = in_time(folder, self.store.list(folder)).await?;
-        let listed = |key: &str, size| Some(Listed { id: key.strip_prefix(folder)?.parse().ok()?, size });
-        Ok(objects.iter().filter_map(|object| listed(&object.key, object.size)).collect())
+        let folder = folder(kind, self.legacy);
+        Ok(listed(folder, &in_time(folder, self.store.list(folder)).await?))
     }
 
-    /// Its snapshots, then its index files: a writer writes the index before the snapshot that needs it, so a reader lists
-    /// them the other way round.
+    /// Its snapshots and its index files.
     pub(super) async fn lists(&self) -> Result<Lists> {
-        let snapshots = self.list(FileKind::Snapshot).await?;
-        Ok(Lists { snapshots, indexes: self.list(FileKind::Index).await? })
+        lists(&*self.store, self.legacy).await
+    }
+
+    /// Whether this is the layout of restic before 0.8.
+    pub(super) fn is_legacy(&self) -> bool {
+        self.legacy
     }
 
     /// The stores that may have a listed file, the one to ask first coming first.
-    pub(super) fn copies(&self) -> impl Iterator<Item = &dyn ObjectStore> {
-        self.hot.iter().chain(std::iter::once(&self.store)).map(|store| &**store)
+    pub(super) fn copies(&self) -> impl Iterator<Item = Replica<'_>> {
+        let hot = self.hot.iter().map(|store| (store, HOT_PATIENCE));
+        hot.chain([(&self.store, PATIENCE)]).map(|(store, patience)| Replica { store: &**store, patience })
     }
 
     /// A file as a store has it.
-    pub(super) async fn get(&self, copy: &dyn ObjectStore, kind: FileKind, id: &Id) -> Result<Bytes> {
-        let key = format!("{}{id}", self.folder(kind));
-        in_time(&key, copy.get(&key, kind.largest())).await
+    pub(super) async fn get(&self, copy: Replica<'_>, kind: FileKind, id: &Id) -> Result<Bytes> {
+        let key = format!("{}{id}", folder(kind, self.legacy));
+        within(copy.patience, &key, copy.store.get(&key, kind.largest())).await
     }
 
     /// Set while the cache answers for a store that cannot be reached.
     pub(super) fn outage(&self) -> Option<Outage> {
-        self.copies().find_map(ObjectStore::outage)
+        self.copies().find_map(|copy| copy.store.outage())
     }
 
     /// What a read of a pack with file content costs.
@@ -148,12 +151,11 @@ impl Layout {
             Some(folder) => format!("data/{folder}/{hex}"),
             None => format!("data/{hex}"),
         };
-        if let (Some(hot), BlobKind::Tree, false) = (&self.hot, kind, without_hot)
-            && let Ok(stored) = hot.get_range(&key, offset, length).await
-        {
-            return Ok(stored);
+        let cold = self.store.get_range(&key, offset, length);
+        match (&self.hot, kind, without_hot) {
+            (Some(hot), BlobKind::Tree, false) => first_of(hot.get_range(&key, offset, length), cold).await,
+            _ => cold.await,
         }
-        self.store.get_range(&key, offset, length).await
     }
 
     /// Whether there are two stores.
@@ -171,6 +173,33 @@ impl Layout {
     }
 }
 
+fn folder(kind: FileKind, legacy: bool) -> &'static str {
+    match (kind, legacy) {
+        (FileKind::Key, false) => "keys/",
+        (FileKind::Key, true) => "key/",
+        (FileKind::Snapshot, false) => "snapshots/",
+        (FileKind::Snapshot, true) => "snapshot/",
+        (FileKind::Index, _) => "index/",
+    }
+}
+
+fn listed(folder: &str, objects: &[ObjectInfo]) -> Vec<Listed> {
+    let listed = |key: &str, size| Some(Listed { id: key.strip_prefix(folder)?.parse().ok()?, size });
+    objects.iter().filter_map(|object| listed(&object.key, object.size)).collect()
+}
+
+/// The snapshots of a store, then its index files: a writer writes the index before the snapshot that needs it, so a
+/// reader lists them the other way round.
+pub(super) async fn lists(store: &dyn ObjectStore, legacy: bool) -> Result<Lists> {
+    let folders = [FileKind::Snapshot, FileKind::Index].map(|kind| folder(kind, legacy));
+    let [snapshots, indexes] = folders;
+    let lists = in_time(snapshots, store.lists(&folders)).await?;
+    match &*lists {
+        [a, b] => Ok(Lists { snapshots: listed(snapshots, a), indexes: listed(indexes, b) }),
+        _ => Err(Error::new(Kind::Internal, "two listings were asked for and others came")),
+    }
+}
+
 /// The stored `config` of a store. `NotFound` says in words what may be wrong.
 pub(super) async fn config(store: &dyn ObjectStore) -> Result<Bytes> {
     in_time("config", store.get("config", LARGEST_CONFIG)).await.map_err(|error| match error.kind() {
@@ -185,10 +214,40 @@ pub(super) async fn config(store: &dyn ObjectStore) -> Result<Bytes> {
     })
 }
 
+/// The stored `config` of a hot store; `None` when it cannot be reached, and everything comes from the cold one.
+pub(super) async fn hot_config(store: &dyn ObjectStore) -> Result<Option<Bytes>> {
+    match within(HOT_PATIENCE, "config", config(store)).await {
+        Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::TimedOut) => {
+            tracing::warn!("repo-hot cannot be reached, and is not needed: {error}");
+            Ok(None)
+        }
+        answer => answer.map(Some),
+    }
+}
+
+/// What the hot store answers; when that fails or takes long, what the cold one does.
+async fn first_of(
+    mut hot: BoxFuture<'_, Result<Bytes>>,
+    mut cold: BoxFuture<'_, Result<Bytes>>,
+) -> Result<Bytes> {
+    match tokio::time::timeout(HOT_PATIENCE, &mut hot).await {
+        Ok(Ok(stored)) => Ok(stored),
+        Ok(Err(_)) => cold.await,
+        Err(_) => tokio::select! {
+            stored = &mut hot => if stored.is_ok() { stored } else { cold.await },
+            stored = &mut cold => if stored.is_ok() { stored } else { hot.await.or(stored) },
+        },
+    }
+}
+
 async fn in_time<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(PATIENCE, call).await {
+    within(PATIENCE, what, call).await
+}
+
+async fn within<T>(patience: Duration, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(patience, call).await {
         Ok(answer) => answer,
-        Err(_) => Err(Error::new(Kind::TimedOut, format!("{what}: no answer in {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(Error::new(Kind::TimedOut, format!("{what}: no answer in {} s", patience.as_secs()))),
     }
 }
 
@@ -196,6 +255,7 @@ async fn in_time<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result
 mod tests {
     use super::*;
     use crate::store::Memory;
+    use crate::store::faulty::{Fault, FaultyStore, Rule};
 
     const ID: &str = "00ff0a1920c5bbe912c0cc0026aca46504d0d40de77561cedb3b170f94c1066d";
 
@@ -249,6 +309,27 @@ mod tests {
         assert_eq!(layout.read_pack(BlobKind::Tree, &id, 0, 4, false).await.unwrap(), "hot!");
         assert_eq!(layout.read_pack(BlobKind::Data, &id, 0, 4, false).await.unwrap(), "data");
         assert_eq!(layout.read_pack(BlobKind::Tree, &id, 5, 4, false).await.unwrap(), pack[5..9]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hot_store_that_hangs_is_not_waited_for() {
+        let pack = format!("data/00/{ID}");
+        let keys = [pack.clone(), format!("snapshots/{ID}")];
+        let hot = FaultyStore::new(store(&keys));
+        hot.add(Rule::new(Fault::Stall));
+        let (layout, _) = Layout::detect(store(&keys), Some(hot)).await.unwrap();
+        let id: Id = ID.parse().unwrap();
+        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 0, 4, false).await.unwrap(), "data");
+        let copies: Vec<_> = layout.copies().collect();
+        assert_eq!(layout.get(copies[0], FileKind::Snapshot, &id).await.unwrap_err().kind(), Kind::TimedOut);
+        let begun = tokio::time::Instant::now();
+        let slow = FaultyStore::new(store(&keys));
+        slow.add(Rule::new(Fault::Delay(HOT_PATIENCE * 2)));
+        let cold = FaultyStore::new(store(&keys));
+        cold.add(Rule::new(Fault::Fail(Kind::Unavailable)));
+        let (layout, _) = Layout::detect(cold, Some(slow)).await.unwrap();
+        assert_eq!(layout.read_pack(BlobKind::Tree, &id, 0, 4, false).await.unwrap(), "data");
+        assert_eq!(begun.elapsed(), HOT_PATIENCE * 2, "it is late, but has it");
     }
 
     #[tokio::test]

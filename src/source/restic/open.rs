@@ -1,11 +1,11 @@
-//! Opens a repository in few round trips: its configuration with the list of keys, the keys with the other lists, which
-//! come while a key is derived from the password, then what is listed.
+//! Opens a repository in three round trips: its configuration with the lists of keys and snapshots, the keys with the list
+//! of index files, then what is listed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use tokio::join;
+use futures_util::{StreamExt, stream};
+use tokio::{join, try_join};
 
 use super::Spec;
 use super::catalogue::Catalogue;
@@ -30,21 +30,25 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     let Spec { name, store, hot, drawer, password, key_hint } = spec;
     let hot_config = async {
         match &hot {
-            Some(hot) => layout::config(&**hot).await.context(|| "repo-hot").map(Some),
+            Some(hot) => layout::hot_config(&**hot).await.context(|| "repo-hot"),
             None => Ok(None),
         }
     };
-    let (stored, hot_stored, detected) =
-        join!(layout::config(&*store), hot_config, Layout::detect(Arc::clone(&store), hot.clone()));
-    // That there is no repository is told before what else this leads to.
-    let (stored, hot_stored, (layout, keys)) = (stored?, hot_stored?, detected?);
     let unlocked = async {
-        let keys = read_keys(&layout, &keys).await?;
+        let (stored, hot_stored, detected) =
+            join!(layout::config(&*store), hot_config, Layout::detect(Arc::clone(&store), hot.clone()));
+        // That there is no repository is told before what else this leads to.
+        let (stored, hot_stored, (layout, keys)) = (stored?, hot_stored?, detected?);
+        let keys = read_keys(&layout, &keys, key_hint.as_deref()).await?;
         let unlock = move || keys::unlock(&keys, &password, key_hint.as_deref());
-        shared.pool.run(unlock).await?
+        let unlocked = shared.pool.run(unlock).await??;
+        Ok((stored, hot_stored, layout, unlocked))
     };
-    let (unlocked, listed) = join!(unlocked, layout.lists());
-    let (unlocked, listed) = (unlocked?, listed?);
+    // Nearly always it has the layout of today, so its lists are asked for before that is known. What is wrong with them
+    // is told after what is wrong with the rest.
+    let lists = async { Ok(layout::lists(&*store, false).await) };
+    let ((stored, hot_stored, layout, unlocked), listed) = try_join!(unlocked, lists)?;
+    let listed = if layout.is_legacy() { layout.lists().await? } else { listed? };
     tracing::debug!("{name}: opened with key {}", unlocked.id);
     let cold = sound_config(&*store, &unlocked.key, &stored).await.context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
@@ -69,8 +73,11 @@ async fn stored_index(name: String, id: String, shared: Arc<Shared>) -> Result<A
     opened.map_err(|e| Error::caused_by(Kind::Internal, "opening the index ended", e))
 }
 
-/// Every key file that can be read; when none can, why.
-async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)>> {
+/// Key files fetched at a time.
+const FETCHES: usize = 16;
+
+/// The key files that can be read, of those that are worth a try with this `hint`; when none can, why.
+async fn read_keys(layout: &Layout, listed: &[Listed], hint: Option<&str>) -> Result<Vec<(Id, Bytes)>> {
     if listed.is_empty() {
         return Err(Error::new(Kind::Corrupt, "the repository has no key files"));
     }
@@ -86,7 +93,10 @@ async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)
     };
     let mut keys = Vec::new();
     let mut failure = None;
-    for (id, stored) in join_all(listed.iter().map(|file| read(file.id))).await {
+    let mut reading = stream::iter(keys::worth_reading(listed.iter().map(|file| file.id).collect(), hint))
+        .map(read)
+        .buffered(FETCHES);
+    while let Some((id, stored)) = reading.next().await {
         match stored {
             Ok(stored) => keys.push((id, stored)),
             Err(error) => {
@@ -103,7 +113,7 @@ async fn read_keys(layout: &Layout, listed: &[Listed]) -> Result<Vec<(Id, Bytes)
 
 /// A key file; one that is not what its name says is fetched once more, because it may have been mixed up or cut on its
 /// way. Then it is for the password to tell whether it can be used.
-async fn sound_key(layout: &Layout, copy: &dyn ObjectStore, id: &Id) -> Result<Bytes> {
+async fn sound_key(layout: &Layout, copy: layout::Replica<'_>, id: &Id) -> Result<Bytes> {
     let stored = layout.get(copy, FileKind::Key, id).await?;
     match unpacked::check_name(id, &stored) {
         Ok(()) => Ok(stored),

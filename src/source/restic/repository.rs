@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::catalogue::{Catalogue, State};
 use super::dates::Dates;
@@ -36,6 +37,8 @@ pub(super) struct Repository {
     pub loader: Loader,
     pub(super) directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
     pub dates: Dates,
+    /// Held while a directory too large for comfort is fetched.
+    huge: Semaphore,
 }
 
 impl Repository {
@@ -44,7 +47,8 @@ impl Repository {
         let packs: Arc<dyn Packs> = Arc::<Catalogue>::clone(&catalogue);
         let loader = Loader::new(packs, shared);
         let directories = Flights::new();
-        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories, dates: Dates::default() })))
+        let (dates, huge) = (Dates::default(), Semaphore::new(1));
+        Arc::new(Opener(Arc::new(Repository { id, catalogue, loader, directories, dates, huge })))
     }
 
     /// The identity of the repository.
@@ -171,8 +175,11 @@ impl Repository {
         let shared = self.loader.shared();
         let size = self.loader.index().size(BlobKind::Tree, id).unwrap_or(0);
         let closed = |_| Error::new(Kind::Internal, "the loader was closed");
-        let _alone = if size > HUGE { Some(shared.huge.acquire().await.map_err(closed)?) } else { None };
+        let is_huge = size > HUGE;
+        let _fetched = if is_huge { Some(self.huge.acquire().await.map_err(closed)?) } else { None };
         let json = self.loader.unkept(BlobKind::Tree, id).await?;
+        // Only now: whoever waits for its store keeps no other repository waiting.
+        let _alone = if is_huge { Some(shared.huge.acquire().await.map_err(closed)?) } else { None };
         let (repository, told, id) = (Arc::clone(self), Arc::clone(place), *id);
         let parse = move || repository.parse(&json, &id, &told).map(then);
         shared.pool.run(parse).await?

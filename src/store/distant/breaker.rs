@@ -27,8 +27,17 @@ pub(super) struct Breaker {
 
 #[derive(Clone, Copy)]
 enum State {
-    Closed { failures: u32 },
-    Open { since: Instant, next_probe: Instant, pause: Duration, probes: u32 },
+    Closed {
+        failures: u32,
+    },
+    /// Of `probes` that went out nothing has come, except that one may be `out` still.
+    Open {
+        since: Instant,
+        next_probe: Instant,
+        pause: Duration,
+        probes: u32,
+        out: bool,
+    },
 }
 
 impl State {
@@ -61,10 +70,11 @@ impl Breaker {
         let now = Instant::now();
         match &mut *self.state() {
             State::Closed { .. } => Admission::Through,
-            State::Open { next_probe, pause, probes, .. } if now >= *next_probe => {
+            State::Open { next_probe, pause, probes, out, .. } if now >= *next_probe => {
                 *next_probe = now + *pause;
                 *pause = (*pause * 2).min(LONGEST_PAUSE);
-                *probes += 1;
+                // The one before has had its time.
+                *probes += u32::from(std::mem::replace(out, true));
                 Admission::Probe
             }
             State::Open { next_probe, probes, .. } => {
@@ -90,9 +100,17 @@ impl Breaker {
             return false;
         }
         let since = Instant::now();
-        *state = State::Open { since, next_probe: since + FIRST_PAUSE, pause: FIRST_PAUSE, probes: 0 };
+        let (next_probe, pause) = (since + FIRST_PAUSE, FIRST_PAUSE);
+        *state = State::Open { since, next_probe, pause, probes: 0, out: false };
         self.open.send_replace(true);
         true
+    }
+
+    /// A probe failed.
+    pub(super) fn probe_failed(&self) {
+        if let State::Open { probes, out, .. } = &mut *self.state() {
+            *probes += u32::from(std::mem::take(out));
+        }
     }
 
     /// Whether the server is known to be down.
@@ -163,13 +181,32 @@ mod tests {
             certain.push(now);
             tokio::time::advance(retry).await;
             assert_eq!(breaker.admit(), Admission::Probe);
-            assert!(!breaker.failed(1), "open already");
+            assert!(!breaker.is_certain() || certain.len() == 4, "a probe that is out says nothing yet");
             assert!(is_refused(&breaker), "one probe at a time");
+            breaker.probe_failed();
+            assert!(!breaker.failed(1), "open already");
         }
         assert_eq!(certain, [false, false, false, true]);
         assert!(breaker.is_certain());
         breaker.succeeded();
         assert_eq!((breaker.admit(), breaker.is_certain()), (Admission::Through, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_without_an_answer_counts_when_the_next_one_goes_out() {
+        let breaker = opened();
+        for sent in 1..=4 {
+            assert!(!breaker.is_certain(), "{sent}");
+            let Admission::Refused { retry, .. } = breaker.admit() else { panic!("admitted") };
+            tokio::time::advance(retry).await;
+            assert_eq!(breaker.admit(), Admission::Probe);
+        }
+        assert!(breaker.is_certain());
+        breaker.probe_failed();
+        breaker.probe_failed();
+        assert!(breaker.succeeded().is_some());
+        breaker.probe_failed();
+        assert!(!breaker.is_certain(), "late words about an outage that is over");
     }
 
     #[tokio::test(start_paused = true)]

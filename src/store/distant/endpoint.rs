@@ -80,7 +80,8 @@ impl Endpoint {
     pub(super) fn failed(&self, error: &Error) -> Load {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (load, weight) = match (error.again(), error.kind()) {
-            (Again::Slower(_), _) => (Load::TooMuch, 1),
+            // It is up, until fewer requests do not help either.
+            (Again::Slower(_), _) => (Load::TooMuch, u32::from(self.limit.is_least())),
             (Again::Soon, Kind::TimedOut) => (Load::TooMuch, 2),
             (Again::Soon, Kind::Unavailable) => (Load::Unknown, 1),
             // About the object, not about the server.

@@ -24,12 +24,12 @@ impl Gate {
         Gate { endpoint }
     }
 
-    /// A place for one attempt.
-    async fn enter(&self) -> Result<Slot<'_>> {
+    /// A place for one attempt, and whether that is a probe.
+    async fn enter(&self) -> Result<(Slot<'_>, bool)> {
         let Endpoint { breaker, limit, .. } = &*self.endpoint;
         loop {
             match breaker.admit() {
-                Admission::Probe => return Ok(limit.beyond()),
+                Admission::Probe => return Ok((limit.beyond(), true)),
                 Admission::Refused { retry, certain: true } => return Err(self.endpoint.refusal(retry)),
                 Admission::Refused { retry, certain: false } => {
                     drop(timeout(retry, breaker.becomes(false)).await);
@@ -37,7 +37,7 @@ impl Gate {
                 Admission::Through => tokio::select! {
                     biased;
                     () = breaker.becomes(true) => {}
-                    slot = limit.enter() => return Ok(slot),
+                    slot = limit.enter() => return Ok((slot, false)),
                 },
             }
         }
@@ -57,7 +57,7 @@ impl Around for Gate {
         T: Weight + Send + 'a,
         F: Fn() -> BoxFuture<'a, Result<T>> + Send + Sync + 'a,
     {
-        let slot = self.enter().await?;
+        let (slot, is_probe) = self.enter().await?;
         let result = attempt().await;
         slot.done(match &result {
             Ok(answer) => {
@@ -68,7 +68,14 @@ impl Around for Gate {
                 self.endpoint.answered();
                 Load::Answered(0)
             }
-            Err(error) => self.endpoint.failed(error),
+            // Nobody was asked.
+            Err(error) if error.again() == Again::Unsent => Load::Unknown,
+            Err(error) => {
+                if is_probe {
+                    self.endpoint.breaker.probe_failed();
+                }
+                self.endpoint.failed(error)
+            }
         });
         result
     }

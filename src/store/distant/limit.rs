@@ -104,6 +104,11 @@ impl Limit {
         (state.in_flight, state.limit)
     }
 
+    /// Whether there cannot be fewer.
+    pub(super) fn is_least(&self) -> bool {
+        self.state().limit <= LEAST
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

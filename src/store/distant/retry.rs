@@ -44,7 +44,7 @@ impl Retry {
     fn pause(&self, error: &Error, sent: u32, left: Duration) -> Option<Duration> {
         let backoff = BASE.saturating_mul(1 << sent.min(10)).min(LONGEST).mul_f64(random());
         let (pause, most) = match error.again() {
-            Again::Never => return None,
+            Again::Never | Again::Unsent => return None,
             Again::Down(retry) => return Some(retry).filter(|pause| *pause < left),
             Again::Slower(retry) => (backoff.max(retry.unwrap_or_default()), ATTEMPTS),
             Again::Soon if error.kind() == Kind::Corrupt => (backoff, ATTEMPTS_IF_WRONG),

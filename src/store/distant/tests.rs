@@ -169,6 +169,33 @@ async fn who_comes_while_the_server_is_down_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_less_is_up() {
+    let bed = Bed::new();
+    bed.faults.add(Rule::new(Fault::Delay(SECOND / 100)));
+    bed.faults.add(Rule::new(busy()).times(20));
+    let reads = join_all((0..20).map(|_| bed.read())).await;
+    assert!(reads.into_iter().all(|read| read.unwrap() == "234"));
+    assert_eq!((bed.link().down_for, bed.link().failures), (None, 20));
+    assert!(bed.link().limit < 32);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_says_nothing_about_the_server() {
+    let bed = Bed::new();
+    bed.down().await;
+    bed.faults.heal();
+    bed.faults.add(Rule::new(failing(Kind::Denied, Again::Unsent)));
+    for _ in 0..20 {
+        sleep(SECOND).await;
+        assert!(bed.read().await.is_err());
+    }
+    assert!(bed.link().down_for.is_some());
+    bed.faults.heal();
+    sleep(SECOND * 4).await;
+    assert_eq!(bed.read().await.unwrap(), "234");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_makes_no_storm() {
     for fault in [lost(), busy(), failing(Kind::TimedOut, Again::Soon)] {
         let bed = Bed::new();

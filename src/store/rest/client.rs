@@ -56,8 +56,10 @@ impl Client {
             .map_err(|e| Error::caused_by(Kind::Usage, format!("{name}: is no address"), e))?;
         let connector = Connector::new(server, &trust)?;
         let mut builder = Pool::builder(TokioExecutor::new());
-        builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new());
-        if connector.speaks_http2() {
+        // A program ends with its store, and is not started again whenever nobody asked for a while.
+        let idle = Some(IDLE).filter(|_| !connector.is_program());
+        builder.pool_idle_timeout(idle).pool_timer(TokioTimer::new());
+        if connector.is_program() {
             builder
                 .http2_only(true)
                 .http2_initial_stream_window_size(STREAM_WINDOW)

@@ -99,7 +99,8 @@ impl Connector {
         Ok(Connector(Arc::new(Inner { dial, tls })))
     }
 
-    pub(super) fn speaks_http2(&self) -> bool {
+    /// Whether it is a program, which speaks HTTP/2.
+    pub(super) fn is_program(&self) -> bool {
         matches!(self.0.dial, Dial::Program { .. })
     }
 

@@ -7,6 +7,9 @@
 /// The types, which are also the first components of keys.
 const TYPES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 
+/// The type of which every repository has one.
+pub(super) const KEYS: &str = "keys";
+
 /// The one object without a type.
 pub(super) const CONFIG: &str = "config";
 
@@ -36,6 +39,12 @@ pub(super) fn key(kind: &str, name: &str) -> Option<String> {
         }
         _ => Some(format!("{kind}/{name}")),
     }
+}
+
+/// The type of a key's object.
+pub(super) fn kind(key: &str) -> Option<&'static str> {
+    let kind = key.split('/').next()?;
+    TYPES.into_iter().find(|known| *known == kind)
 }
 
 /// The types of which some keys begin with `prefix`.

@@ -1,6 +1,7 @@
 //! The HTTP client below the SDK: HTTP/1.1 over TLS, whose connections and TLS sessions are kept for the next request.
 
 use std::path::Path;
+use std::time::Duration;
 
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_http_client::Builder;
@@ -8,6 +9,9 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 
 use crate::error::{Error, Kind, Result};
+
+/// Connections without a request are closed after this; servers and routers forget them at about a minute.
+const IDLE: Duration = Duration::from_secs(45);
 
 /// A client that trusts the system's authorities and those in the file `ca` (PEM). Errors: a file that cannot be read or
 /// holds no certificate.
@@ -18,7 +22,8 @@ pub(super) fn client(ca: Option<&Path>) -> Result<SharedHttpClient> {
     }
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls = tls.map_err(|e| Error::caused_by(Kind::System, "TLS", e))?;
-    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(tls).build_https())
+    let client = Builder::new().pool_idle_timeout(IDLE).tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    Ok(client.tls_context(tls).build_https())
 }
 
 fn certificates(file: &Path) -> Result<Vec<u8>> {

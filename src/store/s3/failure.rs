@@ -114,7 +114,9 @@ impl Failure {
                 // A body that was cut short looks the same.
                 Error::new(Kind::Unavailable, says).worth(Again::Soon)
             }
-            Failure::Unbuilt(why) => Error::new(Kind::Invalid, format!("{key} of bucket {bucket}: {why}")),
+            Failure::Unbuilt(why) => {
+                Error::new(Kind::Invalid, format!("{key} of bucket {bucket}: {why}")).worth(Again::Unsent)
+            }
             Failure::CredentialsLate(why) => {
                 let says = format!("the credentials for bucket {bucket} could not be had: {why}");
                 Error::new(Kind::Unavailable, says).worth(Again::Soon)
@@ -124,7 +126,7 @@ impl Failure {
                     "no credentials for bucket {bucket} ({why}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
                      name a profile (AWS_PROFILE), or say s3-anonymous if it is public"
                 );
-                Error::new(Kind::Denied, says)
+                Error::new(Kind::Denied, says).worth(Again::Unsent)
             }
         }
     }

@@ -1,17 +1,21 @@
 //! Listings: page after page, in the second version of the request or, where a server does not know it, the first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
 
+use super::bounded::Bounded;
 use super::failure::Failure;
 use super::text::decoded;
 use super::{Failed, Outcome, S3, garbled};
 use crate::error::Result;
 use crate::store::key::{check_key, check_prefix};
 use crate::store::{Level, ObjectInfo};
+
+/// What is wrong with a listing that would never end.
+const ENDLESS: &str = "the listing does not say how it goes on";
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -35,7 +39,7 @@ struct Page {
 }
 
 /// Where a page begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Next {
     /// What the second version calls it.
     Token(String),
@@ -48,7 +52,10 @@ pub(super) async fn below(store: &S3, prefix: &str) -> Result<Vec<ObjectInfo>> {
     let below = format!("{}{prefix}", store.prefix);
     let mut found = Vec::new();
     pages(store, Wanted { below: &below, delimiter: None }, |page| {
-        found.extend(page.objects.iter().filter_map(|object| info(store, &below, object, page.encoded)));
+        for object in &page.objects {
+            found.extend(info(store, &below, object, page.encoded)?);
+        }
+        Ok(())
     })
     .await?;
     Ok(found)
@@ -62,6 +69,7 @@ pub(super) async fn newest(store: &S3, prefix: &str) -> Result<Option<SystemTime
         let times =
             page.objects.iter().filter_map(|object| u64::try_from(object.last_modified()?.secs()).ok());
         newest = newest.max(times.max());
+        Ok(())
     })
     .await?;
     Ok(newest.and_then(|secs| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secs))))
@@ -76,11 +84,12 @@ pub(super) async fn level(store: &S3, prefix: &str) -> Result<Level> {
     let mut level = Level::default();
     let mut deeper = BTreeSet::new();
     pages(store, Wanted { below: &below, delimiter: Some("/") }, |page| {
-        level
-            .objects
-            .extend(page.objects.iter().filter_map(|object| info(store, &below, object, page.encoded)));
+        for object in &page.objects {
+            level.objects.extend(info(store, &below, object, page.encoded)?);
+        }
         let prefixes = page.deeper.iter().filter_map(CommonPrefix::prefix);
         deeper.extend(prefixes.filter_map(|spelled| key(store, &below, spelled, page.encoded)));
+        Ok(())
     })
     .await?;
     level.below = deeper.into_iter().filter(|prefix| check_prefix(prefix).is_ok()).collect();
@@ -90,17 +99,28 @@ pub(super) async fn level(store: &S3, prefix: &str) -> Result<Level> {
 async fn buckets(store: &S3, prefix: &str) -> Result<Level> {
     let mut level = Level::default();
     let mut token = None;
+    let mut seen = HashSet::new();
     while prefix.is_empty() {
-        let send = |client: Client| client.list_buckets().set_continuation_token(token.clone()).send();
+        let send = |client: Client| {
+            client
+                .list_buckets()
+                .set_continuation_token(token.clone())
+                .customize()
+                .interceptor(Bounded)
+                .send()
+        };
         let asked = store.asked("the list of buckets (s3:ListAllMyBuckets)");
         let (answer, _) = store.request(send).await.map_err(|failed| failed.about(asked))?;
         let names = answer.buckets().iter().filter_map(|bucket| bucket.name());
         level.below.extend(names.map(|name| format!("{name}/")));
-        let next = answer.continuation_token().map(str::to_owned);
-        if next.is_none() || next == token {
-            break;
+        token = answer.continuation_token().map(str::to_owned);
+        match &token {
+            Some(token) if !seen.insert(token.clone()) => {
+                return Err(garbled("the list of buckets", ENDLESS));
+            }
+            Some(_) => {}
+            None => break,
         }
-        token = next;
     }
     Ok(level)
 }
@@ -112,25 +132,31 @@ fn key(store: &S3, below: &str, spelled: &str, encoded: bool) -> Option<String> 
 }
 
 /// What a page says of an object; none of what is no key here: a directory's own entry, or a name with empty parts.
-fn info(store: &S3, below: &str, object: &Object, encoded: bool) -> Option<ObjectInfo> {
-    let key = key(store, below, object.key()?, encoded)?;
-    check_key(&key).ok()?;
-    Some(ObjectInfo { key, size: u64::try_from(object.size()?).ok()? })
+/// Errors: an object without a size, which is not left out as if it were not there.
+fn info(store: &S3, below: &str, object: &Object, encoded: bool) -> Result<Option<ObjectInfo>> {
+    let key = object.key().and_then(|spelled| key(store, below, spelled, encoded));
+    let Some(key) = key.filter(|key| check_key(key).is_ok()) else { return Ok(None) };
+    match object.size().and_then(|size| u64::try_from(size).ok()) {
+        Some(size) => Ok(Some(ObjectInfo { key, size })),
+        None => Err(garbled(&key, "the listing does not say how long it is")),
+    }
 }
 
 /// Shows every page of a listing to `take`.
-async fn pages(store: &S3, wanted: Wanted<'_>, mut take: impl FnMut(&Page)) -> Result<()> {
+async fn pages(store: &S3, wanted: Wanted<'_>, mut take: impl FnMut(&Page) -> Result<()>) -> Result<()> {
     let mut next = None;
+    let mut seen = HashSet::new();
     loop {
-        let page = page(store, wanted, next.clone()).await?;
-        take(&page);
+        let page = page(store, wanted, next).await?;
+        take(&page)?;
         if !page.truncated {
             return Ok(());
         }
-        if page.next.is_none() || page.next == next {
-            return Err(garbled(wanted.below, "the listing does not say how it goes on"));
-        }
         next = page.next;
+        match &next {
+            Some(next) if seen.insert(next.clone()) => {}
+            _ => return Err(garbled(wanted.below, ENDLESS)),
+        }
     }
 }
 
@@ -157,11 +183,12 @@ async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome
     let send = |client: Client| {
         let request = client.list_objects_v2().bucket(&store.bucket).prefix(wanted.below);
         let request = request.set_delimiter(wanted.delimiter.map(str::to_owned));
-        request.encoding_type(EncodingType::Url).set_continuation_token(token.cloned()).send()
+        let request = request.encoding_type(EncodingType::Url).set_continuation_token(token.cloned());
+        request.customize().interceptor(Bounded).send()
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-    let truncated = answer.is_truncated() == Some(true);
+    let truncated = answer.is_truncated().unwrap_or(answer.next_continuation_token().is_some());
     let token = answer.next_continuation_token().map(|token| Next::Token(token.to_owned()));
     let objects = answer.contents.unwrap_or_default();
     let deeper = answer.common_prefixes.unwrap_or_default();
@@ -178,7 +205,8 @@ async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<
     let send = |client: Client| {
         let request = client.list_objects().bucket(&store.bucket).prefix(wanted.below);
         let request = request.set_delimiter(wanted.delimiter.map(str::to_owned));
-        request.encoding_type(EncodingType::Url).set_marker(behind.clone()).send()
+        let request = request.encoding_type(EncodingType::Url).set_marker(behind.clone());
+        request.customize().interceptor(Bounded).send()
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);

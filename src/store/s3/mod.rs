@@ -9,6 +9,7 @@
 //! pack) it authenticates one by one, so a replaced object is found out and an equal one need not fail.
 
 mod amazon;
+mod bounded;
 mod connector;
 mod failure;
 mod identity;
@@ -36,6 +37,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
 
 use self::failure::{Asked, Failure, Refused};
+use self::service::Session;
 use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::meter::Meter;
 use super::transfer::{at_most, exactly};
@@ -103,8 +105,8 @@ impl S3 {
         let mut corrected = Corrected::default();
         loop {
             let region = self.region.load_full();
-            let client =
-                self.service.client(region.as_deref().map(String::as_str)).await.map_err(Failed::Error)?;
+            let session = self.service.session().await.map_err(Failed::Error)?;
+            let client = session.client(region.as_deref().map(String::as_str));
             let began = Instant::now();
             let error = match send(client).await {
                 Ok(answer) => return Ok((answer, began.elapsed())),
@@ -112,19 +114,25 @@ impl S3 {
             };
             let failure = Failure::of(&error, self.service.endpoint());
             let again = matches!(&failure, Failure::Refused(refused)
-                if self.correct(refused, region.as_deref(), &mut corrected));
+                if self.correct(refused, &session, region.as_deref(), &mut corrected));
             if !again {
                 return Err(Failed::Failure(failure));
             }
         }
     }
 
-    /// Puts right what the refusal of a request that was `sent` to a region shows to be wrong; false when there is nothing.
-    /// Of several requests under way each is refused, and each goes again.
-    fn correct(&self, refused: &Refused, sent: Option<&String>, corrected: &mut Corrected) -> bool {
+    /// Puts right what the refusal of a request of `session` that was `sent` to a region shows to be wrong; false when
+    /// there is nothing. Of several requests under way each is refused, and each goes again.
+    fn correct(
+        &self,
+        refused: &Refused,
+        session: &Arc<Session>,
+        sent: Option<&String>,
+        corrected: &mut Corrected,
+    ) -> bool {
         if refused.is_expired() && !corrected.credentials {
             corrected.credentials = true;
-            return self.service.renew();
+            return self.service.renew(session);
         }
         if let Some(off) = refused.clock_is_off(SystemTime::now()).filter(|_| !corrected.clock) {
             // The SDK has taken over the server's time with its answer.

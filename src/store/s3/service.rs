@@ -31,6 +31,10 @@ const RENEW: Duration = Duration::from_secs(120);
 /// How long the sources of credentials (an SSO portal, a program, the machine's metadata) may take.
 const LOAD: Duration = Duration::from_secs(20);
 
+/// From the beginning of a request, the finding of credentials included, to the end of its answer; of an object only to
+/// where its body begins.
+const ANSWER: Duration = Duration::from_secs(45);
+
 /// Credentials that a server calls expired are not looked for anew more often.
 const RELOAD: Duration = Duration::from_secs(30);
 
@@ -80,7 +84,7 @@ pub struct Service {
 }
 
 /// One set of credentials, and the clients that use it.
-struct Session {
+pub(super) struct Session {
     config: Builder,
     region: String,
     made: Instant,
@@ -142,33 +146,30 @@ impl Service {
         self.v1.store(true, Ordering::Relaxed);
     }
 
-    /// The client for a region, or for the one that the configuration names. Errors: `Denied`, when a profile cannot be
-    /// read or has no credentials.
-    pub(super) async fn client(&self, region: Option<&str>) -> Result<Client> {
-        let session = self.session().await?;
-        let region = region.unwrap_or(&session.region);
-        // The map is never left half changed.
-        let mut clients = session.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(region) {
-            return Ok(client.clone());
+    /// Looks for credentials anew, because a server called those of the session `used` expired; of many requests that hear
+    /// so one looks, and all are worth another try. False when these were found a moment ago, or were given and there is
+    /// nowhere to look.
+    pub(super) fn renew(&self, used: &Arc<Session>) -> bool {
+        if !matches!(self.options.identity, Identity::Usual { .. }) {
+            return false;
         }
-        let config = session.config.clone().region(Region::new(region.to_owned())).build();
-        Ok(clients.entry(region.to_owned()).or_insert(Client::from_conf(config)).clone())
+        let current = self.session.load();
+        match &*current {
+            Some(session) if Arc::ptr_eq(session, used) => {
+                let renew = used.made.elapsed() >= RELOAD;
+                if renew {
+                    self.session.compare_and_swap(&current, None);
+                }
+                renew
+            }
+            // Others have seen to it.
+            _ => true,
+        }
     }
 
-    /// Looks for credentials anew, because a server called ours expired. False when that was done a moment ago, or when
-    /// they were given and there is nowhere to look.
-    pub(super) fn renew(&self) -> bool {
-        let renewable = matches!(self.options.identity, Identity::Usual { .. });
-        let fresh = self.session.load().as_ref().is_some_and(|session| session.made.elapsed() < RELOAD);
-        let renew = renewable && !fresh;
-        if renew {
-            self.session.store(None);
-        }
-        renew
-    }
-
-    async fn session(&self) -> Result<Arc<Session>> {
+    /// The credentials of now, and what follows from them. Errors: `Denied`, when a profile cannot be read or has no
+    /// credentials.
+    pub(super) async fn session(&self) -> Result<Arc<Session>> {
         if let Some(session) = self.session.load_full() {
             return Ok(session);
         }
@@ -188,7 +189,11 @@ impl Service {
             None => identity::region(identity).await,
         };
         let region = region.unwrap_or_else(|| FIRST_REGION.to_owned());
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(FIRST_BYTE).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(FIRST_BYTE)
+            .operation_attempt_timeout(ANSWER)
+            .build();
         let cache = IdentityCache::lazy().buffer_time(RENEW).load_timeout(LOAD).build();
         let mut config = Builder::new()
             .behavior_version(BehaviorVersion::latest())
@@ -214,6 +219,20 @@ impl Service {
     }
 }
 
+impl Session {
+    /// The client for a region, or for the one that the configuration names.
+    pub(super) fn client(&self, region: Option<&str>) -> Client {
+        let region = region.unwrap_or(&self.region);
+        // The map is never left half changed.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(region) {
+            return client.clone();
+        }
+        let config = self.config.clone().region(Region::new(region.to_owned())).build();
+        clients.entry(region.to_owned()).or_insert(Client::from_conf(config)).clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use zeroize::Zeroizing;
@@ -230,6 +249,33 @@ mod tests {
             role: None,
             ca: None,
         }
+    }
+
+    /// A session that began so long ago.
+    async fn began(service: &Service, ago: Duration) -> Arc<Session> {
+        let Session { config, region, clients, .. } = service.begin().await.unwrap();
+        let made = Instant::now().checked_sub(ago).unwrap();
+        let session = Arc::new(Session { config, region, made, clients });
+        service.session.store(Some(Arc::clone(&session)));
+        session
+    }
+
+    #[tokio::test]
+    async fn all_who_were_refused_together_try_the_credentials_that_one_of_them_found() {
+        let profile = Some("nobody".to_owned());
+        let usual = Options { identity: Identity::Usual { profile }, ..options("one") };
+        let service = Service::new(usual).unwrap();
+        let old = began(&service, RELOAD).await;
+        assert!(service.renew(&old), "looks anew");
+        assert!(service.session.load().is_none());
+        assert!(service.renew(&old), "while another looks");
+        let new = began(&service, Duration::ZERO).await;
+        assert!(service.renew(&old), "after it has");
+        assert!(Arc::ptr_eq(&service.session().await.unwrap(), &new), "and these are left alone");
+        assert!(!service.renew(&new), "they were found a moment ago");
+        let given = Service::new(options("one")).unwrap();
+        let session = began(&given, RELOAD).await;
+        assert!(!given.renew(&session), "there is nowhere to look");
     }
 
     #[test]

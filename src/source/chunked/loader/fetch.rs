@@ -47,9 +47,11 @@ impl Inner {
     pub(super) fn begin(self: &Arc<Self>, batch: Batch<Duty>) {
         let inner = Arc::clone(self);
         self.runtime.spawn(async move {
-            // Rooms are never closed.
-            let Some(room) = inner.shared.room_for(batch.weight()).await else { return };
-            inner.fetch(Read { batch, room: Arc::new(room) }).await;
+            if inner.packs.drawer().is_none() {
+                return inner.fetch_stored(batch).await;
+            }
+            let room = Arc::new(inner.shared.room_for(batch.weight()).await);
+            inner.fetch(Read { batch, room }).await;
         });
     }
 
@@ -72,13 +74,17 @@ impl Inner {
         self.runtime.spawn(async move { inner.fetch(read).await });
     }
 
+    /// What is kept is decoded in the room that it has; for the rest there is to be room once its store may be asked.
     async fn fetch(self: &Arc<Self>, read: Read) {
-        let reads = self.take_kept(read, Urgency::Awaited).await.into_iter().map(|read| async move {
-            let Batch { pack, offset, length, .. } = read.batch;
-            let stored = self.read(BlobKind::Data, &pack, offset, length).await;
-            self.unpack(read, stored, Urgency::Awaited);
-        });
-        join_all(reads).await;
+        let rest = self.take_kept(read, Urgency::Awaited).await;
+        let rest: Vec<_> = rest.into_iter().map(|Read { batch, .. }| self.fetch_stored(batch)).collect();
+        join_all(rest).await;
+    }
+
+    async fn fetch_stored(self: &Arc<Self>, batch: Batch<Duty>) {
+        let room = Arc::new(self.part.room_for(batch.weight()).await);
+        let stored = self.read(&room, BlobKind::Data, &batch.pack, batch.offset, batch.length).await;
+        self.unpack(Read { batch, room }, stored, Urgency::Awaited);
     }
 
     /// Begins as many of the queued reads as there are slots for.
@@ -89,7 +95,7 @@ impl Inner {
                 let inner = &slot.0;
                 let reads = inner.take_kept(read, Urgency::Ahead).await.into_iter().map(|read| async move {
                     let Batch { pack, offset, length, .. } = read.batch;
-                    let stored = inner.in_time(BlobKind::Data, &pack, offset, length).await;
+                    let stored = read.room.lent(inner.in_time(BlobKind::Data, &pack, offset, length)).await;
                     // Decoding needs no slot: what waits for it is bounded by its room.
                     inner.unpack(read, stored, Urgency::Ahead);
                 });

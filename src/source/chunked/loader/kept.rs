@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::ahead::Read;
 use super::fetch::Origin;
-use super::{BlobKind, Id, Inner, Place};
+use super::{BlobKind, Id, Inner, Place, weight};
 use crate::cache::{Class, Drawer, Key};
 use crate::source::chunked::plan::{Batch, batches};
 use crate::source::chunked::pool::Urgency;
@@ -61,6 +61,8 @@ impl Inner {
 
     /// A blob from what is kept of it.
     pub(super) async fn kept_blob(&self, kind: BlobKind, id: Id, place: Place) -> Option<Bytes> {
+        self.packs.drawer()?;
+        let _room = self.shared.room_for(weight(&place)).await;
         let stored = self.kept(std::iter::once(&place)).await.pop()??;
         let packs = Arc::clone(&self.packs);
         let plain = self.shared.pool.run(move || packs.decode(&id, &place, &stored)).await;

@@ -8,10 +8,18 @@ use bytes::Bytes;
 use super::{BlobKind, Id, Inner};
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::near::part;
+use crate::source::chunked::shared::Room;
 
 impl Inner {
-    /// A ranged read in its slot, within its time.
-    pub(super) async fn read(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
+    /// A ranged read in its slot, within its time; its room is lent when it takes long.
+    pub(super) async fn read(
+        &self,
+        room: &Room,
+        kind: BlobKind,
+        pack: &Id,
+        offset: u64,
+        length: u64,
+    ) -> Result<Bytes> {
         let before = match kind {
             BlobKind::Tree => self.tuning.near.saturating_sub(length).min(offset),
             BlobKind::Data => 0,
@@ -21,10 +29,12 @@ impl Inner {
         {
             return Ok(near);
         }
-        let closed = |_| Error::new(Kind::Internal, "the loader was closed");
-        let slot = self.requests.acquire().await.map_err(closed)?;
-        let stored = self.in_time(kind, pack, offset - before, before + length).await?;
-        drop(slot);
+        let read = async {
+            let closed = |_| Error::new(Kind::Internal, "the loader was closed");
+            let _slot = self.requests.acquire().await.map_err(closed)?;
+            self.in_time(kind, pack, offset - before, before + length).await
+        };
+        let stored = room.lent(read).await?;
         if before == 0 {
             return Ok(stored);
         }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ahead::Read;
-use super::{Duty, Inner, Place, weight};
+use super::{Duty, Inner, PER_BLOB, Place, weight};
 use crate::source::chunked::plan::batches;
 
 /// Blobs that were announced and not asked for yet.
@@ -14,7 +14,12 @@ pub(super) struct Plug(Mutex<Vec<(Place, Duty)>>);
 impl Plug {
     /// Bytes that they will take.
     pub fn weight(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(place, _)| weight(place)).sum()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(place, _)| weight(place) + PER_BLOB)
+            .sum()
     }
 
     /// Adds some; true when there were none.

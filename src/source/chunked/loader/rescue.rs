@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fetch::Origin;
-use super::{Duty, Inner, is_plausible};
+use super::{Duty, Inner, is_plausible, weight};
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{BlobKind, Id, Place, Standing};
 
@@ -113,11 +113,12 @@ impl Inner {
     }
 
     async fn read_copy(self: &Arc<Self>, kind: BlobKind, id: Id, place: Place) -> Result<Bytes> {
-        let _room = self.shared.room_for(u64::from(place.length) + u64::from(place.size)).await;
         if let Some(plain) = self.kept_blob(kind, id, place).await {
             return Ok(plain);
         }
-        let stored = self.read(kind, &place.pack, u64::from(place.offset), u64::from(place.length)).await?;
+        let room = self.part.room_for(weight(&place)).await;
+        let (offset, length) = (u64::from(place.offset), u64::from(place.length));
+        let stored = self.read(&room, kind, &place.pack, offset, length).await?;
         let inner = Arc::clone(self);
         let decode = move || inner.decode_one(kind, &id, &place, &stored, Origin::Store);
         let plain = self.shared.pool.run(decode).await?;

@@ -39,11 +39,19 @@ impl Inner {
         batch: Batch<Id>,
         landed: &Arc<impl Fn(Id, Bytes) + Send + Sync + 'static>,
     ) {
-        let _room = self.shared.room_for(batch.weight()).await;
-        let (here, reads) = self.split(kind, batch).await;
-        self.land(kind, here, Origin::Cache, landed).await;
+        let reads = match self.packs.drawer() {
+            Some(_) => {
+                let _room = self.shared.room_for(batch.weight()).await;
+                let (here, reads) = self.split(kind, batch).await;
+                self.land(kind, here, Origin::Cache, landed).await;
+                reads
+            }
+            None => vec![batch],
+        };
         let reads = reads.into_iter().map(|batch| async move {
-            let Ok(stored) = self.read(kind, &batch.pack, batch.offset, batch.length).await else { return };
+            let room = self.part.room_for(batch.weight()).await;
+            let read = self.read(&room, kind, &batch.pack, batch.offset, batch.length);
+            let Ok(stored) = read.await else { return };
             let Ok(blobs) = batch.with_parts(&stored) else { return };
             self.land(kind, blobs, Origin::Store, landed).await;
         });

@@ -33,14 +33,26 @@ pub struct Unlocked {
     pub id: Id,
 }
 
+/// Of all key files of a repository those that [`unlock`] might try: the ones whose id begins with `hint` first, and one
+/// more than it tries, so that it can tell that there are others.
+pub fn worth_reading(mut ids: Vec<Id>, hint: Option<&str>) -> Vec<Id> {
+    ids.sort_by_key(|id| !is_hinted(id, hint));
+    let hinted = ids.iter().filter(|id| is_hinted(id, hint)).count();
+    ids.truncate(hinted.min(MAX_TRIED) + MAX_TRIED + 1);
+    ids
+}
+
+fn is_hinted(id: &Id, hint: Option<&str>) -> bool {
+    hint.is_some_and(|hint| !hint.is_empty() && id.to_string().starts_with(hint))
+}
+
 /// Tries `password` on the key files `candidates` (id and content), those first whose id begins with `hint`, and
 /// returns the first that opens.
 ///
 /// Slow by design: scrypt takes up to seconds of processor time per key. Errors: `Password` when it opens none of
 /// those that could be tried, with those that could not named in the message; `Corrupt` when there was none to try.
 pub fn unlock(candidates: &[(Id, Bytes)], password: &[u8], hint: Option<&str>) -> Result<Unlocked> {
-    let hinted = |id: &Id| hint.is_some_and(|hint| !hint.is_empty() && id.to_string().starts_with(hint));
-    let (first, others): (Vec<_>, Vec<_>) = candidates.iter().partition(|(id, _)| hinted(id));
+    let (first, others): (Vec<_>, Vec<_>) = candidates.iter().partition(|(id, _)| is_hinted(id, hint));
     if let (Some(hint), true) = (hint, first.is_empty()) {
         tracing::warn!(hint, "no key begins with the key hint");
     }
@@ -71,9 +83,8 @@ fn none_opened(keys: usize, refused: usize, unusable: &[String]) -> Error {
         message.push_str("; ");
         message.push_str(reason);
     }
-    let untried = keys.saturating_sub(refused + unusable.len());
-    if untried > 0 {
-        message.push_str(&format!("; {untried} more not tried (a key hint names the one to try first)"));
+    if keys > refused + unusable.len() {
+        message.push_str("; others were not tried (a key hint names the one to try first)");
     }
     Error::new(kind, message)
 }
@@ -284,13 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_keys_few_are_read_and_the_hinted_ones_first() {
+        let ids: Vec<Id> = (0..200).map(|n| Id([n; 32])).collect();
+        assert_eq!(worth_reading(ids.clone(), None).len(), MAX_TRIED + 1);
+        let hinted = worth_reading(ids.clone(), Some("c7"));
+        assert_eq!((hinted[0], hinted.len()), (Id([0xc7; 32]), MAX_TRIED + 2));
+        assert!(worth_reading(ids, Some("0")).len() <= 2 * MAX_TRIED + 1);
+        assert_eq!(worth_reading(vec![Id([1; 32])], Some("ff")), [Id([1; 32])]);
+    }
+
+    #[test]
     fn the_hinted_key_comes_first_and_twenty_others_after_it() {
         let wrong = |n: u8| key_file(&[n], CHEAP, &master_key_json());
         let good = key_file(b"geheim", CHEAP, &master_key_json());
         let mut candidates: Vec<_> = (0..20).map(wrong).chain([good.clone()]).collect();
         let error = failure(&candidates);
         assert_eq!(error.kind(), Kind::Password);
-        assert!(error.to_string().contains("none of 20 keys; 1 more not tried"), "{error}");
+        assert!(error.to_string().contains("none of 20 keys; others were not tried"), "{error}");
         for hint in [good.0.to_string(), good.0.short()] {
             assert_eq!(unlock(&candidates, b"geheim", Some(&hint)).unwrap().id, good.0);
         }

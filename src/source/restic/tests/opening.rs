@@ -29,12 +29,12 @@ async fn rounds<T>(store: &Watched, work: impl Future<Output = T>) -> (u64, T) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn opening_takes_four_rounds_however_many_files_there_are() {
+async fn opening_takes_three_rounds_however_many_files_there_are() {
     for name in ["restic-v1", "restic-v2"] {
         let store = Watched::of(&fixture(name).join("repo"));
-        // config and the list of keys; keys and snapshots; index; the files of both lists.
+        // config and the lists of keys and snapshots; keys and the list of index files; the files of both lists.
         let (rounds, source) = rounds(&store, open(spec(name, &store), shared())).await;
-        assert_eq!(rounds, 4, "{name}");
+        assert_eq!(rounds, 3, "{name}");
         assert!(store.take_asked("").len() > 10, "{name}");
         assert!(source.unwrap().snapshots().len() > 1, "{name}");
     }
@@ -82,6 +82,19 @@ async fn the_hot_half_alone_is_refused_and_so_is_a_stranger_in_its_place() {
     let mut stranger = spec(name, &cold);
     stranger.hot = Some(Watched::of(&fixture("restic-v2").join("repo")) as _);
     assert!(refusal(stranger).await.to_string().contains("repo-hot"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_half_that_is_down_is_done_without() {
+    let name = "rustic-hotcold";
+    let (cold, hot) = (Watched::of(&fixture(name).join("repo")), Watched::of(&fixture(name).join("hot")));
+    let mut pair = spec(name, &cold);
+    pair.hot = Some(Arc::<Watched>::clone(&hot) as _);
+    hot.is_down.store(true, Ordering::SeqCst);
+    let source = open(pair, shared()).await.unwrap();
+    for snapshot in &*source.snapshots() {
+        source.open(&snapshot.id, 0).resolve().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! A repository that changes while it is read.
 
 use super::*;
+use crate::store::faulty::{Fault, FaultyStore, Rule};
 
 /// Moves a file out of the store; the answer puts it back.
 fn take(store: &Watched, key: &str) -> (String, Bytes) {
@@ -50,6 +51,29 @@ async fn an_outage_changes_nothing_and_is_told() {
     store.is_down.store(false, Ordering::SeqCst);
     assert!(!source.refresh().await.unwrap());
     assert!(source.health().error.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_and_cannot_be_found_is_told_and_never_taken_for_removed() {
+    let watched = Watched::of(&fixture("restic-v2").join("repo"));
+    let store = FaultyStore::new(Arc::<Watched>::clone(&watched));
+    let behind = |store: &Arc<FaultyStore>| {
+        let store: Arc<dyn ObjectStore> = Arc::<FaultyStore>::clone(store);
+        Spec { store, ..spec("restic-v2", &watched) }
+    };
+    let lying = store.add(Rule::new(Fault::Fail(Kind::NotFound)).keys("snapshots/"));
+    let error = open(behind(&store), shared()).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Unavailable, "not an empty repository: {error}");
+    assert!(lying.hits() > 0);
+    store.heal();
+    store.add(Rule::new(Fault::Fail(Kind::NotFound)).keys("snapshots/").times(1));
+    let source = open(behind(&store), shared()).await.unwrap();
+    assert_eq!(source.snapshots().len(), 9);
+    let error = source.health().error.unwrap();
+    assert!(error.to_string().contains("it is listed"), "{error}");
+    store.heal();
+    assert!(source.refresh().await.unwrap());
+    assert_eq!((source.snapshots().len(), source.health().error.is_none()), (10, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
 //! Many readers at a time, some of whom leave in the middle: what they get is right, and nothing is left behind.
 
+use futures_util::future::select_all;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::cache::Budget;
 use crate::source::chunked::{ChunkReader, FileMap};
 use crate::tree::Reader;
 
@@ -146,5 +148,37 @@ proptest! {
                 assert_eq!(loader.data(&id_of(blob)).await.unwrap(), *blob);
             }
         });
+    }
+}
+
+/// One loader of each of two vaults that share memory, with `blobs` in both.
+fn pair(blobs: &[Vec<Vec<u8>>]) -> [(Arc<Vault>, Loader); 2] {
+    let shared = Shared::new(Budget { blobs: 0, directories: 0, under_way: 0 });
+    [(); 2].map(|()| {
+        let vault = Vault::new(blobs);
+        let packs: Arc<dyn Packs> = Arc::<Vault>::clone(&vault);
+        (vault, Loader::new(packs, Arc::clone(&shared)))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_delays_no_other_repository() {
+    // As much as may be under way at all, several times over.
+    let packs: Vec<Vec<Vec<u8>>> = (0..30).map(|n| vec![blob(n, 1 << 20)]).collect();
+    let ids: Vec<Id> = packs.iter().flatten().map(|blob| id_of(blob)).collect();
+    let [(dead, loader), (_healthy, other)] = pair(&packs);
+    dead.shut();
+    loader.read_ahead(ids[20..].iter().copied());
+    let hanging: Vec<_> = ids[..20].iter().map(|id| Box::pin(loader.unkept(BlobKind::Data, id))).collect();
+    let reading = async {
+        dead.until(2).await;
+        for (id, blob) in ids.iter().zip(packs.iter().flatten()) {
+            assert_eq!(other.data(id).await.unwrap(), *blob);
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = select_all(hanging) => panic!("the other waited until this one was given up"),
+        () = reading => {}
     }
 }

@@ -73,6 +73,11 @@ pub trait Listing: Send + Sync {
     fn will_read(&self, files: &[Cookie]) {
         let _ = files;
     }
+
+    /// How many bytes of content are worth announcing at a time: more, the longer a request takes.
+    fn stride(&self) -> u64 {
+        256 << 10
+    }
 }
 
 /// One entry while it is visited: borrows from the listing, allocates nothing.

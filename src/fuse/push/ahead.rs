@@ -11,8 +11,11 @@ use crate::error::Result;
 use crate::fuse::inodes::Origin;
 use crate::tree::{Content, Listing, Step};
 
-/// Directories whose content is fetched before somebody lists them.
-const AHEAD: usize = 2;
+/// Directories whose content is fetched before somebody lists them: of a near store, and for as many times its stride
+/// more of another, at most so many.
+const AHEAD: u64 = 2;
+const NEAR: u64 = 256 << 10;
+const MOST_AHEAD: u64 = 16;
 
 /// How far up it is looked for what follows.
 const UP: usize = 4;
@@ -54,7 +57,10 @@ impl Worker {
 
     fn fetch_dirs(&self, parent: u64, dirs: &Survey, order: Order, from: usize, bytes: u64) -> Result<()> {
         let (listing, _) = self.listing(parent)?;
-        for dir in (from..from + AHEAD).filter_map(|rank| dirs.file(order, rank)) {
+        let stride = listing.stride();
+        let bytes = bytes.max(stride);
+        let count = usize::try_from((AHEAD * stride / NEAR).clamp(AHEAD, MOST_AHEAD)).unwrap_or(1);
+        for dir in (from..from + count).filter_map(|rank| dirs.file(order, rank)) {
             let Some(node) = listing.node(dir.at) else { continue };
             let Content::Dir(dir) = node.content else { continue };
             fetch_files(dir.listing(), bytes, &self.runtime);

@@ -44,7 +44,7 @@ const PUSHED: u32 = 128 << 10;
 /// Files, or directories, that are looked at in one directory.
 const SURVEYED: usize = 200_000;
 
-/// Contents are fetched in portions of about so many bytes.
+/// Contents are fetched in portions of about so many bytes at least.
 const PORTION: u64 = 1 << 20;
 
 /// The kernel links the inodes of a listing when whoever lists takes the reply; so long a store waits for that.
@@ -213,7 +213,7 @@ impl Worker {
         if push.order == Order::Inode && bytes > PORTION {
             files.sort_unstable_by_key(|(_, file)| file.at);
         }
-        let mut portions = portions(&files).peekable();
+        let mut portions = portions(&files, listing.stride().max(PORTION)).peekable();
         if let Some(first) = portions.peek() {
             fetch(listing, first);
         }
@@ -308,14 +308,14 @@ fn fetch(listing: &dyn Listing, files: &[(usize, Candidate)]) {
     listing.will_read(&positions);
 }
 
-/// Cuts after about [`PORTION`] bytes each.
-fn portions(files: &[(usize, Candidate)]) -> impl Iterator<Item = &[(usize, Candidate)]> {
+/// Cuts after about `size` bytes each.
+fn portions(files: &[(usize, Candidate)], size: u64) -> impl Iterator<Item = &[(usize, Candidate)]> {
     let mut rest = files;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let full = |(_, file): &(usize, Candidate)| {
             bytes += u64::from(file.size);
-            bytes >= PORTION
+            bytes >= size
         };
         let end = rest.iter().position(full).map_or(rest.len(), |last| last + 1);
         let (portion, after) = rest.split_at_checked(end)?;

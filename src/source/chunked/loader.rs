@@ -13,6 +13,8 @@
 mod ahead;
 mod fetch;
 mod kept;
+mod near;
+mod plug;
 mod rescue;
 mod together;
 
@@ -23,7 +25,8 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use self::ahead::{Ahead, Read};
+use self::ahead::Ahead;
+use self::plug::Plug;
 use super::plan::batches;
 use super::tuning::Tuning;
 use super::window::Bounds;
@@ -96,6 +99,7 @@ struct Inner {
     part: Part,
     requests: Semaphore,
     ahead: Ahead,
+    plug: Plug,
 }
 
 /// A data blob that was asked for.
@@ -127,6 +131,7 @@ impl Loader {
             tuning,
             requests: Semaphore::new(tuning.requests),
             ahead: Ahead::new(tuning.ahead),
+            plug: Plug::default(),
         }))
     }
 
@@ -243,32 +248,59 @@ impl Loader {
 
     /// How far one of the readers that stream now is read ahead of.
     pub(super) fn window(&self) -> Bounds {
-        let Tuning { gap, window, .. } = self.0.tuning;
-        Bounds { first: gap, largest: window.min(self.0.shared.window()) }
+        let Tuning { gap, stride, window, .. } = self.0.tuning;
+        Bounds { first: gap.max(stride), largest: window.min(self.0.shared.window()) }
     }
 
     /// Fetches those of `ids` that are neither here nor under way, in few large reads, with less urgency than what
     /// somebody waits for. Returns at once how many of them, from the first, it took: the rest found no room, and is to
     /// be asked for again when some of these were read. What finds no slot is queued, and forgotten when it is still
-    /// queued after ten seconds.
-    pub fn read_ahead(&self, ids: impl IntoIterator<Item = Id>) -> usize {
-        self.read_ahead_for(ids, None)
-    }
-
-    /// Like [`Loader::read_ahead`], on behalf of one who holds `interest`: gone, what is queued is let go of.
+    /// queued after ten seconds. Who holds `interest` wants them: when it is gone, what is queued is let go of.
     pub(super) fn read_ahead_for(
         &self,
         ids: impl IntoIterator<Item = Id>,
         interest: Option<Weak<()>>,
     ) -> usize {
+        let (taken, fetch) = self.board_as_fits(ids);
+        self.0.fetch_ahead(fetch, interest);
+        taken
+    }
+
+    /// The same for nobody in particular.
+    #[cfg(test)]
+    pub(super) fn read_ahead(&self, ids: impl IntoIterator<Item = Id>) -> usize {
+        self.read_ahead_for(ids, None)
+    }
+
+    /// Like [`Loader::read_ahead_for`] for nobody in particular; where requests take long, a moment later and together
+    /// with what others announce until then.
+    pub fn announce(&self, ids: impl IntoIterator<Item = Id>) {
+        let (_, fetch) = self.board_as_fits(ids);
+        if self.0.tuning.patience.is_zero() {
+            self.0.fetch_ahead(fetch, None);
+        } else {
+            self.0.plug(fetch);
+        }
+    }
+
+    /// How many bytes are worth announcing at a time.
+    pub fn stride(&self) -> u64 {
+        self.0.tuning.stride
+    }
+
+    /// The duties to fetch those of `ids` that are neither here nor under way, from the first, as far as there is room;
+    /// and how many of them were looked at.
+    fn board_as_fits(&self, ids: impl IntoIterator<Item = Id>) -> (usize, Vec<(Place, Duty)>) {
         let index = self.index();
-        let mut free = self.0.shared.free_ahead();
+        let announced = self.0.plug.weight();
+        let is_alone = announced == 0 && !self.0.shared.is_ahead();
+        let mut free = self.0.shared.free_ahead().saturating_sub(announced);
         let (mut taken, mut fetch) = (0, Vec::new());
         for id in ids {
             if let Some((place, duty)) = self.board_ahead(id, &index) {
                 let weight = weight(&place) + PER_BLOB;
                 // What is larger than all room is read ahead alone.
-                if weight > free && (!fetch.is_empty() || self.0.shared.is_ahead()) {
+                if weight > free && !(fetch.is_empty() && is_alone) {
                     break;
                 }
                 free = free.saturating_sub(weight);
@@ -276,13 +308,7 @@ impl Loader {
             }
             taken += 1;
         }
-        for batch in batches(fetch, &self.0.tuning) {
-            // Another was faster: then it is as if nobody had asked.
-            let Some(room) = self.0.shared.room_ahead(batch.weight()) else { continue };
-            self.0.begin_ahead(Read { batch, room: Arc::new(room) }, interest.clone());
-        }
-        self.0.begin_reads_ahead();
-        taken
+        (taken, fetch)
     }
 
     /// The duty to fetch a blob ahead, if it is worth it.
@@ -305,7 +331,7 @@ impl Loader {
     pub(super) fn is_idle(&self) -> bool {
         let slots = self.0.requests.available_permits();
         let idle = self.0.flights.count() == 0 && self.0.ahead.load() == (0, 0);
-        idle && slots == self.0.tuning.requests && self.0.shared.is_idle()
+        idle && self.0.plug.weight() == 0 && slots == self.0.tuning.requests && self.0.shared.is_idle()
     }
 
     /// Lets go of what is queued for readers that are gone.

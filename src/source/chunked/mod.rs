@@ -10,6 +10,7 @@ mod flight;
 mod id;
 mod index;
 mod loader;
+mod near;
 mod plan;
 mod pool;
 mod reader;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::near::Near;
 use super::{Id, Pages, Pool};
 use crate::cache::{Budget, Folder, Weighed};
 
@@ -18,8 +19,8 @@ pub type Key = (u32, Id);
 /// A parsed directory: each kind of repository has its own form.
 pub type Directory = Arc<dyn Any + Send + Sync>;
 
-/// What may be under way for those who wait and as much again ahead of them, in bytes: each half of its part of the
-/// budget, within bounds that keep a few large blobs moving.
+/// What may be under way for those who wait, in bytes: a third of its part of the budget, within bounds that keep a few
+/// large blobs moving. The rest is for reading ahead, from afar above all.
 const UNDER_WAY: std::ops::RangeInclusive<u64> = 6 << 20..=128 << 20;
 
 /// The part of the blobs that are kept which may be spent.
@@ -52,6 +53,8 @@ pub struct Shared {
     pub blobs: Weighed<Key, Bytes>,
     /// Those that were read whole and that the kernel keeps: only a file of equal content will want them.
     pub spent: Weighed<Key, Bytes>,
+    /// What lies before directories that were read from afar.
+    pub(super) near: Near,
     /// Parsed directories.
     pub directories: Weighed<Key, Directory>,
     /// Processors.
@@ -99,10 +102,12 @@ impl Shared {
 
     /// The same with a cache directory.
     pub fn with_cache(budget: Budget, cache: Option<Folder>) -> Arc<Self> {
-        let half = (budget.under_way / 2).clamp(*UNDER_WAY.start(), *UNDER_WAY.end());
+        let awaited = (budget.under_way / 3).clamp(*UNDER_WAY.start(), *UNDER_WAY.end());
+        let ahead = (budget.under_way - budget.under_way / 3).clamp(*UNDER_WAY.start(), *UNDER_WAY.end());
         Arc::new(Shared {
             blobs: Weighed::new(budget.blobs - budget.blobs / SPENT),
             spent: Weighed::new(budget.blobs / SPENT),
+            near: Near::default(),
             directories: Weighed::new(budget.directories),
             pool: Pool::default(),
             cache,
@@ -111,8 +116,8 @@ impl Shared {
             budget,
             repositories: AtomicU32::new(0),
             streams: AtomicUsize::new(0),
-            in_flight: Budgeted::new(half),
-            ahead: Budgeted::new(half),
+            in_flight: Budgeted::new(awaited),
+            ahead: Budgeted::new(ahead),
         })
     }
 
@@ -265,10 +270,10 @@ mod tests {
     #[test]
     fn readers_that_stream_share_the_window() {
         let shared = Shared::new(Budget::of(512 << 20));
-        assert_eq!(shared.window(), 32 << 20);
+        assert_eq!(shared.window(), 64 << 20);
         let streams: Vec<Stream> = (0..4).map(|_| shared.stream()).collect();
-        assert_eq!(shared.window(), 8 << 20);
+        assert_eq!(shared.window(), 16 << 20);
         drop(streams);
-        assert_eq!(shared.window(), 32 << 20);
+        assert_eq!(shared.window(), 64 << 20);
     }
 }

@@ -92,7 +92,7 @@ impl Sequence {
         self.behind = forget.end;
         self.starved |= starved && self.window > 0;
         let from = self.planned.max(map.blobs_in(read.clone()).end);
-        if self.window > 0 && map.start(from) >= self.next + self.window / 2 {
+        if self.window > 0 && map.start(from) >= self.next + self.window / 4 * 3 {
             return Move { fetch: 0..0, forget };
         }
         let first = bounds.first.max(FIRST);

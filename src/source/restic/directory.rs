@@ -185,7 +185,11 @@ impl Listing for Entries {
             let count = if is_large { 1 } else { usize::MAX };
             blobs.extend(file.content().iter().take(count).copied());
         }
-        self.dir.place.view.repository.loader.read_ahead(blobs);
+        self.dir.place.view.repository.loader.announce(blobs);
+    }
+
+    fn stride(&self) -> u64 {
+        self.dir.place.view.repository.loader.stride()
     }
 }
 

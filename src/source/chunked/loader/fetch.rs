@@ -104,24 +104,7 @@ impl Inner {
         }
     }
 
-    /// A ranged read in its slot, within its time; its room is lent when it takes long.
-    pub(super) async fn read(
-        &self,
-        room: &Room,
-        kind: BlobKind,
-        pack: &Id,
-        offset: u64,
-        length: u64,
-    ) -> Result<Bytes> {
-        let read = async {
-            let closed = |_| Error::new(Kind::Internal, "the loader was closed");
-            let _slot = self.requests.acquire().await.map_err(closed)?;
-            self.in_time(kind, pack, offset, length).await
-        };
-        room.lent(read).await
-    }
-
-    async fn in_time(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
+    pub(super) async fn in_time(&self, kind: BlobKind, pack: &Id, offset: u64, length: u64) -> Result<Bytes> {
         let read = self.packs.read(kind, pack, offset, length);
         let late = |_| Error::new(Kind::TimedOut, format!("pack {pack}: no answer in {} s", FETCH.as_secs()));
         tokio::time::timeout(FETCH, read).await.map_err(late)?

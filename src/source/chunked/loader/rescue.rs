@@ -121,7 +121,11 @@ impl Inner {
         let stored = self.read(&room, kind, &place.pack, offset, length).await?;
         let inner = Arc::clone(self);
         let decode = move || inner.decode_one(kind, &id, &place, &stored, Origin::Store);
-        self.shared.pool.run(decode).await?
+        let plain = self.shared.pool.run(decode).await?;
+        if plain.is_err() {
+            self.forget_near(&place.pack);
+        }
+        plain
     }
 
     fn tell_of_rescue(&self, id: &Id, failures: &[(Place, Error)]) {

@@ -8,6 +8,7 @@ use super::*;
 
 mod ahead;
 mod concurrent;
+mod distant;
 mod kept;
 
 const MIB: u64 = 1 << 20;

@@ -146,7 +146,8 @@ impl Discovery {
             return Ok(store.clone());
         }
         let (place, credentials) = (&pattern.fixed, &self.config.credentials);
-        let (store, _) = self.common.kept(place, credentials, store(place, credentials)?, &self.config.title);
+        let (store, _) =
+            self.common.kept(place, credentials, store(place, credentials)?, &self.config.title, None);
         Ok(known.get_or_init(|| store).clone())
     }
 

@@ -44,6 +44,14 @@ impl Gate {
     }
 }
 
+/// So many connections may break under one probe: they may be what was lost during an outage, not the server.
+const CONNECTIONS: usize = 3;
+
+/// Whether a connection broke, which may have been an old one.
+fn is_broken(error: &Error) -> bool {
+    error.kind() == Kind::Unavailable && error.again() == Again::Soon
+}
+
 /// Whether the server itself said this: then it is up, whatever it said.
 fn is_answer(error: &Error) -> bool {
     use Kind::{Corrupt, Denied, Invalid, NotFound, Stale, Unsupported};
@@ -58,7 +66,14 @@ impl Around for Gate {
         F: Fn() -> BoxFuture<'a, Result<T>> + Send + Sync + 'a,
     {
         let (slot, is_probe) = self.enter().await?;
-        let result = attempt().await;
+        let mut result = attempt().await;
+        for _ in 1..if is_probe { CONNECTIONS } else { 1 } {
+            match &result {
+                Err(error) if is_broken(error) => self.endpoint.failed(error),
+                _ => break,
+            };
+            result = attempt().await;
+        }
         slot.done(match &result {
             Ok(answer) => {
                 self.endpoint.answered();

@@ -232,6 +232,23 @@ async fn a_server_that_is_back_is_read_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_that_an_outage_left_dead_do_not_hide_that_it_is_over() {
+    for dead in [1, 2] {
+        let bed = Bed::new();
+        bed.down().await;
+        sleep(SECOND * 60).await;
+        bed.faults.heal();
+        // Each of them breaks once, when it is used again.
+        bed.faults.add(Rule::new(lost()).times(dead));
+        let back = Instant::now();
+        while bed.read().await.is_err() {
+            sleep(SECOND / 10).await;
+        }
+        assert!(back.elapsed() < SECOND, "{dead}: {:?}", back.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_let_through_before_an_outage_waits_for_its_end() {
     let bed = Bed::new();
     bed.read().await.unwrap();

@@ -191,3 +191,37 @@ def requests(report):
     """The same in Markdown."""
     return (f"Requests of the kernel, {report['files']:,} files of 4 KiB in {report['directories']} directories "
             f"(`benches/requests`):\n\n" + markdown(*requests_cells(report)))
+
+
+# Seconds to reach behind a round trip of 30 ms, from cold caches and from a warm disk cache, and requests to reach.
+REACH_AFAR = {"mount to first `ls`": ("0.5 / 0.2", ""), "`ls -l` of the large directory": ("2.4, noxattr 1.0", ""),
+              "first byte of a big file": ("0.07", ""), "`dd` of the big file": ("0.7", ""),
+              "`cp -a` of small files": ("1.2 / 0.4", "40"), "`ls -l SET/*/a/b/c/file` over 365 dates": ("3", "")}
+
+
+def remote_cells(found, is_measure):
+    """Heads and rows of one round trip in benches/remote: seconds, requests and megabytes of each program. is_measure:
+    with the figures to reach."""
+    names = list(dict.fromkeys(name for tools in found.values() for name in tools))
+    median = lambda runs, what: statistics.median(one[what] for one in runs) if runs else None
+    shown = lambda value, form: "" if value is None else "> 60" if value == float("inf") else form.format(value)
+    rows = []
+    for work, tools in found.items():
+        ours = [name for name in names if name.startswith("backupfs") and tools.get(name)]
+        each = lambda what, scale, form: " / ".join(shown(median(tools[name], what), form) if scale == 1 else
+                                                    form.format(median(tools[name], what) / scale) for name in ours)
+        reach = REACH_AFAR.get(work, ("", "")) if is_measure else ()
+        rows.append((work, *(shown(median(tools.get(name), "seconds"), "{:.2f}") for name in names), *reach[:1],
+                     each("requests", 1, "{:.0f}"), *reach[1:], each("bytes", 1e6, "{:.1f}")))
+    reach = ("reach",) if is_measure else ()
+    return ("work, seconds", *names, *reach, "our requests", *(("reach",) if is_measure else ()), "our MB"), rows
+
+
+def remote(report):
+    """Tables of benches/remote in Markdown."""
+    found = (f"A repository behind an S3 server (versitygw) that is a round trip away, command `{report['command']}`, medians of "
+             f"{report['rounds']} round(s). Mounts include key derivation; what the columns of our requests and megabytes are "
+             "separated by is the same programs in turn.\n")
+    for milliseconds, results in report["remote"].items():
+        found += f"\n{float(milliseconds):g} ms:\n\n" + markdown(*remote_cells(results, float(milliseconds) == 30))
+    return found

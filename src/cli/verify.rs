@@ -1,5 +1,7 @@
 //! `backupfs verify`: are the contents of files still there.
 
+use jiff::Timestamp;
+
 use super::args::Repositories;
 use super::exit::Code;
 use super::print::{self, Column};
@@ -60,7 +62,7 @@ impl Args {
                 "sources": found,
             }))?;
         } else {
-            print::stdout(text(&found, stop.is_set()).as_bytes())?;
+            print::stdout(text(&found, share, stop.is_set()).as_bytes())?;
         }
         // What a task still reads is of no interest.
         runtime.shutdown_background();
@@ -73,7 +75,7 @@ impl Args {
     }
 }
 
-fn text(all: &[Verified], interrupted: bool) -> String {
+fn text(all: &[Verified], share: Share, interrupted: bool) -> String {
     let columns = [
         Column("SOURCE", false),
         Column("SNAPSHOTS", true),
@@ -83,7 +85,7 @@ fn text(all: &[Verified], interrupted: bool) -> String {
         Column("DAMAGED", true),
         Column("STATE", false),
     ];
-    let mut text = print::table(&columns, &all.iter().map(cells).collect::<Vec<_>>());
+    let mut text = print::table(&columns, &all.iter().map(|found| cells(found, share)).collect::<Vec<_>>());
     for found in all.iter().filter(|found| !found.damaged.is_empty()) {
         text.push('\n');
         for damaged in &found.damaged {
@@ -107,8 +109,8 @@ fn text(all: &[Verified], interrupted: bool) -> String {
     text
 }
 
-fn cells(found: &Verified) -> Vec<String> {
-    let state = match (&found.error, found.complete) {
+fn cells(found: &Verified, share: Share) -> Vec<String> {
+    let mut state = match (&found.error, found.complete) {
         (Some(error), _) => error.clone(),
         (None, false) => "not finished".to_owned(),
         (None, true) if !found.damaged.is_empty() => "damaged".to_owned(),
@@ -119,6 +121,11 @@ fn cells(found: &Verified) -> Vec<String> {
         (None, true) if found.resumed => "sound, with what was read before".to_owned(),
         (None, true) => "sound".to_owned(),
     };
+    if found.error.is_none() && share != Share::ALL {
+        let day = i64::try_from(found.day).unwrap_or(0).saturating_mul(86_400);
+        let day = Timestamp::from_second(day).map(|day| day.strftime("%F").to_string());
+        state += &format!("; {share} of all files, the part of {}", day.unwrap_or_default());
+    }
     [
         found.source.clone(),
         format!("{} of {}", found.snapshots, found.snapshots_of),
@@ -153,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_sound_is_a_line() {
         assert_eq!(
-            text(&[found()], false),
+            text(&[found()], Share::ALL, false),
             "SOURCE  SNAPSHOTS  DIRECTORIES  FILES     READ  DAMAGED  STATE\n\
              home       7 of 7           12     30  1.0 MiB        0  sound\n"
         );
@@ -169,7 +176,7 @@ mod tests {
             error: format!("home: snapshot ab: {path}: data blob\n of pack {pack}"),
         };
         let damaged = vec![damaged("/a", "p2"), damaged("/b", "p1"), damaged("/c", "p2")];
-        let text = text(&[Verified { damaged, ..found() }], true);
+        let text = text(&[Verified { damaged, ..found() }], Share::ALL, true);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert!(lines[0].ends_with("3  damaged"));
         assert_eq!(lines[2], "home: snapshot ab: /a: data blob\\n of pack p2");
@@ -181,10 +188,12 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_at_is_said() {
-        let state = |found: Verified| cells(&found).pop().unwrap();
+        let state = |found: Verified| cells(&found, Share::ALL).pop().unwrap();
         assert_eq!(state(Verified { complete: false, ..found() }), "not finished");
         assert_eq!(state(Verified { error: Some("no\nroute".into()), ..found() }), "no\\nroute");
         assert_eq!(state(Verified { flaws: 2, ..found() }), "readable, with 2 flaws; see above");
         assert_eq!(state(Verified { resumed: true, ..found() }), "sound, with what was read before");
+        let part = cells(&Verified { day: 20_000, ..found() }, Share::parse("1/30").unwrap()).pop().unwrap();
+        assert_eq!(part, "sound; 1/30 of all files, the part of 2024-10-04");
     }
 }

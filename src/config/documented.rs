@@ -8,7 +8,7 @@ use super::{general, source};
 const OPTIONS: &str = include_str!("../../docs/options.md");
 
 /// What only a file can say, because it has keys of its own.
-const FILE_ONLY: &[&str] = &["rename", "source"];
+const FILE_ONLY: &[&str] = &["source"];
 
 /// The documented options that can be given at `place`.
 fn documented(place: &str) -> BTreeSet<&'static str> {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::given::{Entry, Key, apply, find};
+use super::given::{Entry, Given, Key, apply, find};
 use super::{Level, Log, Mount, Names, Owner, TimeStyle, Xattrs, source, values};
 use crate::error::Result;
 
@@ -195,6 +195,21 @@ pub const RULE_KEYS: &[Key<Rule>] = &[
     Key { name: "to", set: |rule, e| e.text().map(|v| rule.to = Some(v.to_owned())) },
 ];
 
+/// A rule as sed has it: `s/FROM/TO/`, with any other sign for the slashes.
+fn substitution(entry: &Entry, text: &str) -> Result<(String, String)> {
+    let wrong = || entry.wrong(format_args!("\"{text}\" must be s/FROM/TO/, or [[rename]] in a file"));
+    let rest = text.strip_prefix('s').ok_or_else(wrong)?;
+    let sign =
+        rest.chars().next().filter(|sign| sign.is_ascii_punctuation() && *sign != '\\').ok_or_else(wrong)?;
+    let parts: Vec<&str> = rest.split(sign).collect();
+    let ["", from, to, ""] = parts.as_slice() else { return Err(wrong()) };
+    if from.is_empty() || to.is_empty() {
+        return Err(wrong());
+    }
+    let from = Entry { value: Given::Text((*from).to_owned()), ..entry.clone() };
+    Ok((pattern(&from)?, (*to).to_owned()))
+}
+
 fn pattern(entry: &Entry) -> Result<String> {
     let pattern = entry.text()?;
     match regex::bytes::Regex::new(pattern) {
@@ -207,6 +222,12 @@ fn pattern(entry: &Entry) -> Result<String> {
 }
 
 fn renames(general: &mut General, entry: &Entry) -> Result<()> {
+    if let Given::Text(_) | Given::List(_) = entry.value {
+        for text in entry.list()? {
+            general.names.rename.push(substitution(entry, &text)?);
+        }
+        return Ok(());
+    }
     for table in entry.tables()? {
         let mut rule = Rule::default();
         apply(RULE_KEYS, &mut rule, table)?;
@@ -316,6 +337,22 @@ mod tests {
         assert_eq!((general.mount.uids.len(), general.mount.gids.len()), (1, 1));
         assert_eq!(general.mount.xattrs, Xattrs::None);
         assert_eq!(general.names.rename, [("^lab(\\d+)".to_owned(), "node$1".to_owned())]);
+    }
+
+    #[test]
+    fn rules_can_be_typed_as_sed_has_them() {
+        let rules = typed("rename=s/^lab(\\d+)/node$1/,rename=s|a/b|c|").unwrap().names.rename;
+        assert_eq!(
+            rules,
+            [("^lab(\\d+)".to_owned(), "node$1".to_owned()), ("a/b".to_owned(), "c".to_owned())]
+        );
+        assert_eq!(written("rename = ['s/a/b/', 's/c/d/']\n").unwrap().names.rename.len(), 2);
+        for wrong in ["a/b", "s/a", "s/a/b", "s/a/b/g", "s//b/", "s/a//", "sxaxbx", "s"] {
+            let error = typed(&format!("rename={wrong}")).err().unwrap().to_string();
+            assert!(error.contains("must be s/FROM/TO/"), "{error}");
+        }
+        let error = typed("rename=s/(/b/").err().unwrap().to_string();
+        assert!(error.starts_with("-o: rename: error: unclosed group"), "{error}");
     }
 
     #[test]

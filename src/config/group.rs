@@ -148,6 +148,10 @@ impl Group {
         }
         rest.user = rest.user.take().or_else(|| self.credentials.rest.user.clone());
         source.title = title;
+        // One share for all members.
+        if let Some(share) = &mut source.cache_share {
+            share.of.clone_from(&self.title);
+        }
         Ok(source)
     }
 
@@ -255,13 +259,14 @@ mod tests {
     #[test]
     fn what_is_said_of_a_group_is_said_of_its_members() {
         let group = group(
-            "url = '/srv/restic/*'\nset = 'cernbox@+{member}'\nhost = 'h'\npassword-file = '/keys/{member}'\n\
+            "url = '/srv/restic/*'\nset = 'cernbox@+{member}'\nhost = 'h'\ncache-share = '1G'\npassword-file = '/keys/{member}'\n\
              access = { user = '{member}', mode = '0750' }",
         )
         .unwrap();
         assert!(group.has_member_passwords && group.password.is_unsaid());
         let member = group.member("jdoe", &place("/srv/restic/jdoe")).unwrap();
         assert_eq!((member.name.as_str(), member.title.as_str()), ("jdoe", "restic/jdoe"));
+        assert_eq!(member.cache_share.as_ref().unwrap().of, "restic", "one for all of them");
         assert_eq!(member.location.to_string(), "/srv/restic/jdoe");
         assert_eq!(
             (member.set.as_deref(), member.filter.hosts.as_slice()),

@@ -29,7 +29,7 @@ pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, 
 pub use group::{Group, MemberAt, MemberList, Place};
 pub use location::Location;
 pub use password::{Password, Secret};
-pub use source::is_reserved;
+pub use source::{CacheShare, Part, is_reserved};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -94,6 +94,8 @@ pub struct Source {
     pub access: Option<Access>,
     /// Zone of snapshots that record none.
     pub zone: Option<String>,
+    /// How much of the disk cache it may take, where that is bounded.
+    pub cache_share: Option<CacheShare>,
     /// How often it is listed, where that is not said of all.
     pub refresh: Option<Duration>,
     /// How old the newest snapshot of a set may become.

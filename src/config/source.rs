@@ -30,6 +30,7 @@ pub struct Draft {
     pub set: Option<String>,
     pub access: Option<AccessDraft>,
     pub zone: Option<String>,
+    pub cache_share: Option<Part>,
     pub refresh: Option<Duration>,
     pub expect_every: Option<Duration>,
     /// Where it was said.
@@ -79,6 +80,7 @@ pub const MEMBER: &str = "{member}";
 pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: |d, e| access(e).map(|v| d.access = Some(v)) },
     Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
+    Key { name: "cache-share", set: |d, e| part(e).map(|v| d.cache_share = Some(v)) },
     Key {
         name: "client-cert",
         set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
@@ -224,6 +226,44 @@ fn command(entry: &Entry) -> Result<Said> {
     entry.text().map(|line| Said::Command(line.to_owned()))
 }
 
+/// A part of the disk cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// So many hundredths of what it may take.
+    Percent(u8),
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Part {
+    /// What it comes to where all of it is `whole` bytes.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Part::Percent(percent) => whole / 100 * u64::from(percent),
+            Part::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// What a source, or all members of a group, may take of the disk cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheShare {
+    /// Whose it is: those that have the same take it together.
+    pub of: String,
+    /// How much.
+    pub part: Part,
+}
+
+fn part(entry: &Entry) -> Result<Part> {
+    let percent = entry.text().ok().and_then(|text| text.strip_suffix('%'));
+    let part = match percent.map(|percent| percent.trim().parse()) {
+        Some(Ok(percent @ 1..=100)) => Part::Percent(percent),
+        Some(_) => return Err(entry.wrong("must be a share such as \"20%\", or a size such as 2G")),
+        None => Part::Bytes(entry.size()?),
+    };
+    if part == Part::Bytes(0) { Err(entry.wrong("must be more than nothing")) } else { Ok(part) }
+}
+
 /// Owner and mode as they were said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AccessDraft {
@@ -357,7 +397,9 @@ impl Draft {
         let Spelled { location, password: in_url } = url;
         let name = member.map(str::to_owned).or_else(|| self.name.clone()).unwrap_or_else(|| location.last());
         let (password, credentials) = self.secrets(&name, in_url, typed);
+        let cache_share = self.cache_share.map(|part| CacheShare { of: title.clone(), part });
         Ok(Source {
+            cache_share,
             title,
             location,
             hot: hot.map(|hot| hot.location),
@@ -429,6 +471,25 @@ mod tests {
         assert_eq!(source.access, Some(Access { uid: 0, gid: 5, perm: 0o750 }));
         assert_eq!(source.zone.as_deref(), Some("+02:00"));
         assert_eq!(source.set.as_deref(), Some("{host}@+{path}"));
+    }
+
+    #[test]
+    fn how_often_and_how_much_is_said_of_each() {
+        let source =
+            read("[[source]]\nurl = '/r'\nrefresh = '1h'\nexpect-every = '7d'\ncache-share = '20%'\n")
+                .unwrap();
+        assert_eq!((source.refresh, source.expect_every), (Some(EXPECT_EVERY / 24), EXPECT_EVERY * 7));
+        let share = source.cache_share.unwrap();
+        assert_eq!((share.of.as_str(), share.part.of(1_000)), ("/r", 200));
+        let sized = read("[[source]]\nurl = '/r'\ncache-share = '2G'\n").unwrap();
+        assert_eq!(
+            (sized.cache_share.unwrap().part, sized.expect_every),
+            (Part::Bytes(2 << 30), EXPECT_EVERY)
+        );
+        for wrong in ["0%", "101%", "x%", "0", "much"] {
+            let error = read(&format!("[[source]]\nurl = '/r'\ncache-share = '{wrong}'\n")).unwrap_err();
+            assert!(error.to_string().starts_with("c.toml:3: cache-share: must be "), "{error}");
+        }
     }
 
     #[test]

@@ -146,7 +146,8 @@ impl Discovery {
             return Ok(store.clone());
         }
         let (place, credentials) = (&pattern.fixed, &self.config.credentials);
-        let (store, _) = self.common.kept(place, credentials, store(place, credentials)?, &self.config.title);
+        let (store, _) =
+            self.common.kept(place, credentials, store(place, credentials)?, &self.config.title, None);
         Ok(known.get_or_init(|| store).clone())
     }
 
@@ -236,22 +237,20 @@ impl Discovery {
 
     /// When the newest snapshot of a member at one place was written. What lets us list the group lets us list its members.
     async fn newest_at(&self, name: &str, at: &At) -> Result<Option<SystemTime>> {
-        let (store, below) = match at {
-            At::Pattern(number, names) => {
-                let Some(Place::Pattern(pattern)) = self.config.places.get(*number) else { return Ok(None) };
-                (store(&pattern.fixed, &self.config.credentials)?, format!("{names}/"))
-            }
-            At::Single(_) | At::Line(_) => {
+        let store = match at.in_places(&self.config.places) {
+            Some(MemberAt::Location(location)) => store(&location, &self.config.credentials)?,
+            Some(MemberAt::Line(_)) => {
                 let mut source = self.settings(name, at)?;
                 let settled =
                     tokio::task::spawn_blocking(move || source.read_access().map(|()| source)).await;
                 let source =
                     settled.map_err(|e| Error::caused_by(Kind::Internal, "reading secrets ended", e))??;
-                (store(&source.location, &source.credentials)?, String::new())
+                store(&source.location, &source.credentials)?
             }
+            None => return Ok(None),
         };
-        match store.newest(&format!("{below}{SNAPSHOTS}")).await? {
-            None => store.newest(&format!("{below}{OLD_SNAPSHOTS}")).await,
+        match store.newest(SNAPSHOTS).await? {
+            None => store.newest(OLD_SNAPSHOTS).await,
             newest => Ok(newest),
         }
     }

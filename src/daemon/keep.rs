@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::programs;
-use crate::cache::{Budget, Cached, Disk, Drawer, Folder};
+use crate::cache::{Budget, Cached, Disk, Drawer, Folder, Share};
 use crate::config::location::S3;
-use crate::config::{Config, Credentials, Location};
+use crate::config::{CacheShare, Config, Credentials, Location};
 use crate::source::chunked::Shared;
 use crate::store::ObjectStore;
 
@@ -63,10 +63,13 @@ impl Common {
         credentials: &Credentials,
         store: Arc<dyn ObjectStore>,
         title: &str,
+        share: Option<&CacheShare>,
     ) -> (Arc<dyn ObjectStore>, Option<Drawer>) {
         let disk = location.server().and_then(|_| self.disk.get());
         let Some(disk) = disk else { return (store, None) };
         let drawer = Drawer::new(disk, store.name(), title).of(&identity(location, credentials));
+        let share = share.map(|share| Share::new(&share.of, share.part.of(self.disk.size)));
+        let drawer = drawer.within(share);
         (Arc::new(Cached::new(store, drawer.clone(), self.disk.offline_max)), Some(drawer))
     }
 

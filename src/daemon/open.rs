@@ -217,7 +217,8 @@ fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
     };
     let cold = cold.context(titled)?;
     let password = source.password.read(&source.name, &source.title)?;
-    let kept = |location, store| common.kept(location, &source.credentials, store, &source.title);
+    let share = source.cache_share.as_ref();
+    let kept = |location, store| common.kept(location, &source.credentials, store, &source.title, share);
     let (cold, drawer) = kept(&source.location, cold);
     let kept = |(location, hot)| kept(location, hot).0;
     let hot = source.hot.as_ref().zip(hot).map(kept);

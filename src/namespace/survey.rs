@@ -70,7 +70,7 @@ impl Group {
         let is_good = |last: Arc<Summary>| {
             Duration::from_millis(above.age().saturating_sub(last.ended)) < good_for && last.unknown == 0
         };
-        if self.changed().is_none() || self.surveyed().is_some_and(is_good) {
+        if self.surveyed().is_some_and(is_good) {
             return;
         }
         if !self.survey.busy.swap(true, Ordering::Acquire) {
@@ -81,6 +81,12 @@ impl Group {
 
     async fn take_survey(self: &Arc<Self>) {
         self.survey.counted.store(0, Ordering::Relaxed);
+        if self.changed().is_none() {
+            self.refresh().await;
+        }
+        if self.changed().is_none() {
+            return;
+        }
         let Ok(above) = self.above() else { return };
         let asked = self.member_names().into_iter().map(|member| async move {
             let newest = match self.open_tree(&member) {

@@ -1,8 +1,11 @@
 //! `backupfs status`.
 
 use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
 
 use crate::machine::{Mountpoint, backupfs, can_mount, run, signal, succeed, wait_for};
+use crate::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use crate::sample::Sample;
 
 #[test]
@@ -86,6 +89,57 @@ fn counters_are_read_from_a_file_and_over_a_socket() {
     assert!(stderr.contains("each mount needs a socket of its own"), "{stderr}");
     succeed(backupfs().arg("umount").arg(mountpoint.path()));
     wait_for("the socket to go", || !socket.exists());
+}
+
+/// Two members of long ago, one of them written to just now, and one without any snapshot.
+fn fill(group: &Path) {
+    for name in ["cback-old", "cback-new"] {
+        let to = group.join(name);
+        assert!(
+            Command::new("cp").arg("-r").arg(Sample::new().repository()).arg(&to).status().unwrap().success()
+        );
+        let written = if name == "cback-new" { "1 hour ago" } else { "5 days ago" };
+        for file in std::fs::read_dir(to.join("snapshots")).unwrap() {
+            let file = file.unwrap().path();
+            assert!(Command::new("touch").args(["-d", written]).arg(file).status().unwrap().success());
+        }
+    }
+    std::fs::create_dir_all(group.join("cback-none/keys")).unwrap();
+}
+
+/// What a monitor is told of a group whose members were filled in.
+fn told_of_members(repository: &str, options: &str) -> String {
+    let mountpoint = Mountpoint::new();
+    let mut mount = backupfs();
+    // Nobody knows the password: members are counted without.
+    mount.env("RESTIC_PASSWORD", "wrong").arg("mount").args(["-r", repository, "-o", options]);
+    succeed(mount.arg(mountpoint.path()));
+    let output =
+        backupfs().args(["status", "--fail-older-than", "36h"]).arg(mountpoint.path()).output().unwrap();
+    succeed(backupfs().arg("umount").arg(mountpoint.path()));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    text.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn members_of_groups_are_counted_by_the_times_of_their_objects_without_a_password() {
+    if !can_mount() {
+        return;
+    }
+    let says = "2 members of all older than 1 d 12 h: none (no snapshot), old (5 d";
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let local = told_of_members(&format!("{}/cback-*", dir.path().display()), "name=all,cache-dir=none");
+    assert!(local.contains(says) && local.contains(" members=3;;;0"), "{local}");
+    let Some(server) = S3Server::start() else { return };
+    fill(&server.root());
+    let (id, secret) = (format!("s3-key-id={ACCESS_KEY}"), dir.path().join("secret"));
+    std::fs::write(&secret, SECRET_KEY).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let options = format!("name=all,cache-dir=none,{id},s3-secret-file={}", secret.display());
+    let far = told_of_members(&format!("s3:{}/cback-*", server.endpoint()), &options);
+    assert!(far.contains(says) && far.contains(" members=3;;;0"), "{far}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ import errno, os, pathlib, shutil, socket, subprocess, time
 from cases import Skip, scratch, until
 from mount import Repository, environment
 from proxy import Proxy
+from s3 import Server
 
 # What reading may end with during an outage: "no such file" and an empty directory never.
 HONEST = {errno.EIO, errno.ETIMEDOUT}
@@ -61,12 +62,37 @@ class Served(Repository):
         self.close()
 
 
+class InBucket(Repository):
+    """A copy of a repository in a bucket of a real S3 server, a proxy before it. environment: what lets us in."""
+
+    def __init__(self, local):
+        super().__init__(local.path, local.password)
+        self._server = Server()
+        shutil.copytree(local.path, self._server.bucket("backups") / "repo")
+        self.proxy = Proxy(self._server.port)
+        os.environ.update(self._server.environment())
+        self.passed = tuple(self._server.environment())
+
+    def arguments(self):
+        return ["-r", self.url(), "--password-file", self.password]
+
+    def url(self):
+        """Where backupfs finds it."""
+        return f"s3:http://127.0.0.1:{self.proxy.port}/backups/repo"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.proxy.close()
+
+
 class Several:
     """Several repositories in one configuration file: names and repositories."""
 
     def __init__(self, **repositories):
         self.file = scratch("conf") / "config.toml"
-        entries = [f'[[source]]\nname = "{name}"\nurl = "{r.url() if isinstance(r, Served) else r.path}"\n'
+        entries = [f'[[source]]\nname = "{name}"\nurl = "{r.url() if hasattr(r, "url") else r.path}"\n'
                    f'password-file = "{r.password}"\n' for name, r in repositories.items()]
         for repository in repositories.values():
             os.chmod(repository.password, 0o600)

@@ -15,6 +15,7 @@ mod record;
 mod room;
 mod seal;
 mod segment;
+mod share;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use heads::Head;
 pub use inspect::{Part, Summary, clear, limit, purge, summary};
 pub use key::{Key, Owner};
 pub use segment::Class;
+pub use share::Share;
 
 use self::files::Files;
 use self::writer::{Entry, Order, Waiting, Writer};
@@ -94,18 +96,25 @@ pub struct Drawer {
     owner: Owner,
     name: Arc<str>,
     title: Arc<str>,
+    share: Option<Share>,
 }
 
 impl Drawer {
     /// That of the store called `name`, which people call `title`.
     pub fn new(disk: Arc<Disk>, name: &str, title: &str) -> Self {
-        Drawer { disk, owner: Owner::of(name), name: name.into(), title: title.into() }
+        Drawer { disk, owner: Owner::of(name), name: name.into(), title: title.into(), share: None }
     }
 
     /// The same for a store that others may have the name of: `identity` tells it apart from all of them.
     #[must_use]
     pub fn of(self, identity: &str) -> Self {
         Drawer { owner: Owner::of(identity), ..self }
+    }
+
+    /// The same within a share of the cache.
+    #[must_use]
+    pub fn within(self, share: Option<Share>) -> Self {
+        Drawer { share, ..self }
     }
 
     /// The key of `length` bytes at `offset` of `object`, which never changes.
@@ -142,7 +151,7 @@ impl Drawer {
         if self.disk.waiting.take(payload.len()) {
             // A copy: a slice would hold all of what was read with it.
             let payload = Bytes::copy_from_slice(payload);
-            let entry = Entry { key, owner: self.owner, class, sealed, payload };
+            let entry = Entry { key, owner: self.owner, class, share: self.share, sealed, payload };
             // Without its thread the cache keeps nothing.
             let _ = self.disk.orders.send(Order::Keep(entry));
         }

@@ -444,3 +444,33 @@ fn opening_reads_no_segment() {
     assert_eq!(there(&disk, 0..100, 2000), 0);
     assert_eq!(fs::metadata(stored(dir.path())).unwrap().mtime(), before.mtime());
 }
+
+#[test]
+fn a_share_holds_one_store_back_and_takes_nothing_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = self::disk(dir.path(), 64 << 20);
+    let share = Share::new("greedy", 4 << 20);
+    let greedy = drawer(&disk).within(Some(share));
+    put(&drawer(&disk), Class::Data, 0..100, 5000);
+    put(&drawer(&disk), Class::Metadata, 100..110, 5000);
+    for start in (1000..9000).step_by(500) {
+        put(&greedy, Class::Data, start..start + 500, 5000);
+    }
+    assert_eq!((there(&disk, 0..100, 5000), there(&disk, 100..110, 5000)), (100, 10));
+    let kept = there(&disk, 1000..9000, 5000) as u64 * 5000;
+    assert!(kept > 2 << 20 && kept <= 4 << 20, "{kept}");
+    assert!(there(&disk, 8500..9000, 5000) > 400, "what is newest stays");
+    // The next process goes on with it.
+    drop((greedy, disk));
+    let later = self::disk(dir.path(), 64 << 20);
+    let greedy = drawer(&later).within(Some(share));
+    for start in (9000..11_000).step_by(500) {
+        put(&greedy, Class::Data, start..start + 500, 5000);
+    }
+    let kept = there(&later, 1000..11_000, 5000) as u64 * 5000;
+    assert!(kept <= 4 << 20, "{kept}");
+    assert_eq!(there(&later, 0..100, 5000), 100);
+    put(&drawer(&later), Class::Data, 200..300, 5000);
+    let marked = fs::read_dir(stored(dir.path()).join("shares")).unwrap().count();
+    assert!(marked < segments(dir.path()).len(), "what is everybody's is not marked");
+}

@@ -21,6 +21,7 @@ use super::key::{Key, Owner};
 use super::record::{self, ALIGN};
 use super::room;
 use super::segment::{Class, Number, Spot, is_there};
+use super::share::{Marks, Share};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
 
@@ -51,6 +52,8 @@ pub(super) struct Entry {
     pub key: Key,
     pub owner: Owner,
     pub class: Class,
+    /// Whose part of the cache it takes, where that is bounded.
+    pub share: Option<Share>,
     pub sealed: bool,
     pub payload: Bytes,
 }
@@ -89,6 +92,13 @@ impl Waiting {
     }
 }
 
+/// What goes into the same segments.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Lane {
+    class: Class,
+    share: Option<Share>,
+}
+
 /// A segment that is being written to.
 struct Active {
     number: Number,
@@ -114,8 +124,8 @@ pub(super) struct Writer {
     option: u64,
     /// What was allowed when room was made last.
     allowed: u64,
-    active: HashMap<Class, Active>,
-    pending: HashMap<Class, Pending>,
+    active: HashMap<Lane, Active>,
+    pending: HashMap<Lane, Pending>,
     heads: HashMap<Owner, Head>,
     /// Since when one of them waits.
     heads_since: Option<Instant>,
@@ -197,12 +207,14 @@ impl Writer {
     }
 
     fn keep(&mut self, entry: Entry) {
-        let Entry { key, owner, class, sealed, payload } = entry;
+        let Entry { key, owner, class, share, sealed, payload } = entry;
+        let lane = Lane { class, share };
         let length = payload.len();
-        if !self.is_paused() && length as u64 <= self.allowed / LARGEST_PART {
+        let allowed = share.map_or(self.allowed, |share| share.bytes.min(self.allowed));
+        if !self.is_paused() && length as u64 <= allowed / LARGEST_PART {
             let payload =
                 if sealed { self.files.seal.seal(&key.0, &payload).map(Bytes::from) } else { Some(payload) };
-            let pending = self.pending.entry(class).or_default();
+            let pending = self.pending.entry(lane).or_default();
             if let Some(payload) = payload
                 && let Ok(whole) = u32::try_from(record::length_of(payload.len() as u64))
             {
@@ -211,26 +223,27 @@ impl Writer {
                 pending.records.push((key, offset, whole));
             }
             if pending.bytes.len() >= AT_ONCE {
-                self.write(class);
+                self.write(lane);
             }
         }
         self.waiting.give_back(length);
     }
 
     fn write_all(&mut self) {
-        Class::ALL.into_iter().for_each(|class| self.write(class));
+        let lanes: Vec<Lane> = self.pending.keys().copied().collect();
+        lanes.into_iter().for_each(|lane| self.write(lane));
     }
 
-    /// Writes what is pending of a class.
-    fn write(&mut self, class: Class) {
-        let Some(pending) = self.pending.remove(&class).filter(|pending| !pending.records.is_empty()) else {
+    /// Writes what is pending of a lane.
+    fn write(&mut self, lane: Lane) {
+        let Some(pending) = self.pending.remove(&lane).filter(|pending| !pending.records.is_empty()) else {
             return;
         };
         if self.is_paused() {
             return;
         }
         let bytes = pending.bytes.len() as u64;
-        match self.append(class, &pending) {
+        match self.append(lane, &pending) {
             Ok(()) => {
                 metrics::CACHE_WRITTEN_BYTES.add(bytes);
                 self.unsynced = true;
@@ -240,13 +253,13 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, class: Class, pending: &Pending) -> Result<()> {
+    fn append(&mut self, lane: Lane, pending: &Pending) -> Result<()> {
         let bytes = pending.bytes.len() as u64;
-        let active = match self.active.remove(&class).filter(|active| active.takes(bytes)) {
+        let active = match self.active.remove(&lane).filter(|active| active.takes(bytes)) {
             Some(active) => active,
-            None => self.begin(class, bytes)?,
+            None => self.begin(lane, bytes)?,
         };
-        let active = self.active.entry(class).or_insert(active);
+        let active = self.active.entry(lane).or_insert(active);
         active
             .file
             .write_all_at(&pending.bytes, active.end)
@@ -264,11 +277,21 @@ impl Writer {
     }
 
     /// A segment that takes `bytes` more: one that nobody writes to any more, or a new one. Room is made first.
-    fn begin(&mut self, class: Class, bytes: u64) -> Result<Active> {
-        let held = self.make_room(bytes)?;
-        let full = room::segment_size(self.allowed);
+    fn begin(&mut self, lane: Lane, bytes: u64) -> Result<Active> {
+        let Lane { class, share } = lane;
+        let mut held = self.make_room(bytes)?;
+        let numbers: Vec<Number> = held.iter().map(|held| held.number).collect();
+        let marks = Marks::read(&self.files.folder, &numbers)?;
+        let mut full = room::segment_size(self.allowed);
+        if let Some(share) = share {
+            full = share.segment_size(full);
+            held = self.make_room_in(share, &marks, held, full.max(bytes))?;
+        }
         self.known = held.iter().map(|held| held.number).collect();
-        for held in held.iter().filter(|held| held.number.class() == class && held.bytes < full / 2) {
+        let fits = |held: &&room::Held| {
+            held.number.class() == class && held.bytes < full / 2 && marks.is_of(share, held.number)
+        };
+        for held in held.iter().filter(fits) {
             let name = held.number.name();
             let Ok(file) = self.files.folder.open_for_writing(&name) else { continue };
             if self.files.folder.claim(&name, &file)? {
@@ -287,6 +310,9 @@ impl Writer {
             match self.files.folder.create(&name) {
                 Ok(file) if self.files.folder.claim(&name, &file)? => {
                     self.known.push(number);
+                    if let Some(share) = share {
+                        share.mark(&self.files.folder, number)?;
+                    }
                     return Active::new(number, file, full);
                 }
                 Err(error) if self.files.folder.stat(&name).is_err() => return Err(error),
@@ -308,6 +334,28 @@ impl Writer {
                 self.files.close_all();
                 held = room::held(folder)?;
             }
+        }
+        Ok(held)
+    }
+
+    /// Removes what is too much of a share when there will be `new` bytes more. While another process makes room, it is left
+    /// to that one.
+    fn make_room_in(
+        &mut self,
+        share: Share,
+        marks: &Marks,
+        held: Vec<room::Held>,
+        new: u64,
+    ) -> Result<Vec<room::Held>> {
+        let folder = &self.files.folder;
+        let own = held.iter().filter(|held| marks.is_of(Some(share), held.number)).copied().collect();
+        let going = room::surplus(own, share.bytes.saturating_sub(new), share.bytes);
+        if !going.is_empty()
+            && let Some(_lock) = folder.lock()?
+            && room::remove(folder, &going)? > 0
+        {
+            self.files.close_all();
+            return room::held(folder);
         }
         Ok(held)
     }
@@ -391,7 +439,14 @@ mod tests {
     fn entry(n: u64) -> Entry {
         let owner = Owner::of("x");
         let key = Key::range(owner, b"pack", n, 1);
-        Entry { key, owner, class: Class::Data, sealed: false, payload: Bytes::from_static(&[7; 5000]) }
+        Entry {
+            key,
+            owner,
+            class: Class::Data,
+            share: None,
+            sealed: false,
+            payload: Bytes::from_static(&[7; 5000]),
+        }
     }
 
     #[test]

@@ -186,8 +186,10 @@ impl Report {
 
     /// Whether members of a group are being counted for the first time.
     fn is_counting(&self) -> bool {
-        let first = |survey: &told::Survey| survey.counting.is_some() && survey.last.is_none();
-        self.parsed().is_ok_and(|status| status.groups.iter().any(|group| first(&group.survey)))
+        let first = |group: &told::Group| {
+            group.error.is_none() && group.survey.counting.is_some() && group.survey.last.is_none()
+        };
+        self.parsed().is_ok_and(|status| status.groups.iter().any(first))
     }
 
     /// Which mount it is, and what it counted.

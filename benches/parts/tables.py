@@ -173,12 +173,13 @@ def lost(report):
 
 # Of the counters that begin with fuse_ those that are no requests.
 PUSHES = {"pushes": "pushed", "pushes_refused": "refused"}
+OTHERS = ("read_bytes", "waits")
 
 
 def requests_cells(report):
     """Heads and rows of requests for a file: each operation that occurred at all, and what was pushed."""
     found = report["requests"]
-    names = [name for name in next(iter(found.values())) if any(counts[name] for counts in found.values())]
+    names = [name for name in next(iter(found.values())) if name not in OTHERS and any(counts[name] for counts in found.values())]
     operations = [name for name in names if not name.startswith("push")]
     each = lambda counts, name: f"{counts[name] / report['files']:.3f}" if counts[name] else ""
     rows = [(command, f"{sum(counts[name] for name in operations) / report['files']:.3f}",

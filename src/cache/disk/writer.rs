@@ -230,7 +230,8 @@ impl Writer {
     }
 
     fn write_all(&mut self) {
-        let lanes: Vec<Lane> = self.pending.keys().copied().collect();
+        let mut lanes: Vec<Lane> = self.pending.keys().copied().collect();
+        lanes.sort_unstable_by_key(|lane| lane.class == Class::Metadata);
         lanes.into_iter().for_each(|lane| self.write(lane));
     }
 

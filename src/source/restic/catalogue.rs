@@ -141,12 +141,35 @@ impl Catalogue {
 
     /// One complete listing; true when it changed the index.
     async fn list_again(&self, turn: &mut Turn) -> Result<bool> {
-        let listed = self.layout.lists().await.context(|| self.name.clone());
+        let listed = self.lists().await.context(|| self.name.clone());
         let done = match listed {
             Ok(listed) => self.load_listed(turn, listed).await,
             Err(error) => Err(error),
         };
         self.note(done)
+    }
+
+    /// What is listed. A file that was listed before is gone when two listings in a row lack it: one alone may be the
+    /// answer to somebody else's question, and what it lacks would be shown as if it had never been.
+    async fn lists(&self) -> Result<Lists> {
+        let listed = self.layout.lists().await?;
+        if self.has_all(&listed) {
+            return Ok(listed);
+        }
+        let again = self.layout.lists().await?;
+        Ok(Lists {
+            snapshots: either(listed.snapshots, again.snapshots),
+            indexes: either(listed.indexes, again.indexes),
+        })
+    }
+
+    /// Whether a listing has all that the last one had.
+    fn has_all(&self, listed: &Lists) -> bool {
+        let snapshots: HashSet<Id> = listed.snapshots.iter().map(|file| file.id).collect();
+        let indexes: HashSet<Id> = listed.indexes.iter().map(|file| file.id).collect();
+        let old = self.snapshots.load_full();
+        old.still(&snapshots).len() == old.len()
+            && self.index.index().current().all(|id| indexes.contains(id))
     }
 
     /// Notes for who asks how it went; answers whether the index changed.
@@ -329,6 +352,13 @@ impl Catalogue {
     fn lock_distrusted(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The files that one of two listings has.
+fn either(mut one: Vec<Listed>, other: Vec<Listed>) -> Vec<Listed> {
+    let known: HashSet<Id> = one.iter().map(|file| file.id).collect();
+    one.extend(other.into_iter().filter(|file| !known.contains(&file.id)));
+    one
 }
 
 /// What was listed and is not to be found may have been removed since, which the next listing tells; or whoever says so

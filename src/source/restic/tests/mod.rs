@@ -38,6 +38,8 @@ struct Watched {
     distance: Mutex<Duration>,
     asked: Mutex<Vec<String>>,
     is_down: AtomicBool,
+    /// The next listing of snapshots answers with the names of index files.
+    is_mixed_up: AtomicBool,
 }
 
 impl Watched {
@@ -51,7 +53,8 @@ impl Watched {
 
     fn empty() -> Arc<Self> {
         let (inner, distance) = (Memory::new(), Mutex::default());
-        Arc::new(Watched { inner, distance, asked: Mutex::default(), is_down: AtomicBool::new(false) })
+        let (is_down, is_mixed_up) = Default::default();
+        Arc::new(Watched { inner, distance, asked: Mutex::default(), is_down, is_mixed_up })
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
@@ -96,6 +99,11 @@ impl ObjectStore for Watched {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         Box::pin(async move {
             self.ask(prefix).await?;
+            if prefix == "snapshots/" && self.is_mixed_up.swap(false, Ordering::SeqCst) {
+                let mut others = self.inner.list("index/").await?;
+                others.iter_mut().for_each(|object| object.key = object.key.replace("index/", prefix));
+                return Ok(others);
+            }
             self.inner.list(prefix).await
         })
     }

@@ -36,6 +36,19 @@ async fn new_snapshots_appear_and_removed_ones_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_wrong_listing_removes_nothing() {
+    let (store, source) = opened("restic-v2").await;
+    store.is_mixed_up.store(true, Ordering::SeqCst);
+    assert!(!source.refresh().await.unwrap(), "nothing changed");
+    assert!(!store.is_mixed_up.load(Ordering::SeqCst));
+    assert_eq!(source.snapshots().len(), 10);
+    let error = source.health().error.unwrap();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert!(!source.refresh().await.unwrap());
+    assert!(source.health().error.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_changes_nothing_and_is_told() {
     let (store, source) = opened("restic-v2").await;
     let alpha = snapshot(&source, "alpha", "/srv/data", 0);

@@ -77,7 +77,7 @@ impl Verdict {
         self.sets += status.coverage.sets;
         self.fresh += status.coverage.fresh;
         let ages = status.ages.iter().map(|age| (age.set.as_str(), Some(age.age_seconds), age.late));
-        self.look_at_ages("sets", ages.collect(), limit);
+        self.look_at_ages("set", "", ages.collect(), limit);
         for source in &status.sources {
             match (&source.error, source.up) {
                 (Some(error), _) => self.add(Severity::Warning, format!("{}: {error}", source.name)),
@@ -110,11 +110,11 @@ impl Verdict {
         let is_late = |age: Option<u64>| age.is_none_or(|age| age > survey.expected_seconds);
         let ages =
             last.oldest.iter().map(|one| (one.member.as_str(), one.age_seconds, is_late(one.age_seconds)));
-        self.look_at_ages(&format!("members of {name}"), ages.collect(), limit);
+        self.look_at_ages("member", &format!(" of {name}"), ages.collect(), limit);
     }
 
-    /// Ages by name: none stands for what has no snapshot.
-    fn look_at_ages(&mut self, what: &str, ages: Vec<(&str, Option<u64>, bool)>, limit: u64) {
+    /// Ages by name: none stands for what has no snapshot. `what` they are, and `of` what.
+    fn look_at_ages(&mut self, what: &str, of: &str, ages: Vec<(&str, Option<u64>, bool)>, limit: u64) {
         self.oldest = ages.iter().filter_map(|(_, age, _)| *age).max().unwrap_or(0).max(self.oldest);
         let (too_old, rest): (Vec<_>, Vec<_>) =
             ages.into_iter().partition(|(_, age, _)| age.is_none_or(|age| age > limit));
@@ -124,7 +124,8 @@ impl Verdict {
             (Severity::Warning, "later than expected".to_owned(), late),
         ] {
             if !named.is_empty() {
-                self.add(severity, format!("{} {what} {why}: {}", named.len(), names(&named)));
+                let count = print::count(named.len(), what);
+                self.add(severity, format!("{count}{of} {why}: {}", names(&named)));
             }
         }
     }
@@ -207,12 +208,12 @@ mod tests {
     fn late_is_a_warning_and_older_than_the_limit_critical_and_both_are_named() {
         let (code, line) = verdict(&[mount(&[set("a@+", 30), set("b@+", 3)], json!({}))]);
         assert_eq!(code, 1);
-        assert!(line.starts_with("BACKUPS WARNING: 1 sets later than expected: a@+ (1 d 6 h) |"), "{line}");
+        assert!(line.starts_with("BACKUPS WARNING: 1 set later than expected: a@+ (1 d 6 h) |"), "{line}");
         let (code, line) = verdict(&[mount(&[set("o|d\n@+", 60), set("a@+", 30)], json!({}))]);
         assert_eq!(code, 2);
         assert!(
             line.starts_with(
-                "BACKUPS CRITICAL: 1 sets older than 1 d 12 h: o\\x7cd\\n@+ (2 d 12 h); 1 sets later than expected: a@+ (1 d 6 h) |"
+                "BACKUPS CRITICAL: 1 set older than 1 d 12 h: o\\x7cd\\n@+ (2 d 12 h); 1 set later than expected: a@+ (1 d 6 h) |"
             ),
             "{line}"
         );
@@ -224,7 +225,7 @@ mod tests {
         let dead = || ("/dead".to_owned(), Err(Error::new(Kind::TimedOut, "no answer within 5 s")));
         let (code, line) = verdict(&[mount(&[set("a@+", 30)], json!({})), dead()]);
         assert_eq!(code, 3);
-        assert!(line.starts_with("BACKUPS UNKNOWN: /dead: no answer within 5 s; 1 sets later"), "{line}");
+        assert!(line.starts_with("BACKUPS UNKNOWN: /dead: no answer within 5 s; 1 set later"), "{line}");
         assert_eq!(verdict(&[mount(&[set("a@+", 90)], json!({})), dead()]).0, 2);
     }
 
@@ -250,7 +251,7 @@ mod tests {
             json!([{ "member": "m", "age_seconds": null }, { "member": "n", "age_seconds": 30 * HOUR }]);
         let (code, line) = verdict(&[mount(&[], group(counted(0, oldest)))]);
         assert_eq!(code, 2);
-        assert!(line.contains("1 members of g older than 1 d 12 h: m (no snapshot); 1 members of g later than expected: n (1 d 6 h)"), "{line}");
+        assert!(line.contains("1 member of g older than 1 d 12 h: m (no snapshot); 1 member of g later than expected: n (1 d 6 h)"), "{line}");
         let (code, line) = verdict(&[mount(&[], group(counted(4, json!([]))))]);
         assert_eq!(code, 3);
         assert!(line.contains("g: of 4 members the age is not known: no access"), "{line}");

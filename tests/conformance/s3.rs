@@ -139,9 +139,10 @@ async fn a_listing_that_leads_in_a_circle_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_object_without_a_size_is_an_error_and_not_left_out() {
-    for size in ["", "<Size>-5</Size>"] {
-        let contents = format!("<Contents><Key>a</Key>{size}</Contents>");
+async fn an_object_without_a_name_or_size_is_an_error_and_not_left_out() {
+    let damaged = "<LastModified>2026-11-21T20:49:36Z</LastModigied><Key>a</Key><Size>1</Size>";
+    for object in ["<Key>a</Key>", "<Key>a</Key><Size>-5</Size>", "<Size>1</Size>", damaged] {
+        let contents = format!("<Contents>{object}</Contents>");
         let body = format!("<ListBucketResult><Name>bucket</Name>{contents}</ListBucketResult>");
         let (_server, store) = scripted(move |_| Answer::new(200, body.clone()));
         let (kind, again, says) = seen(store.list("").await);
@@ -156,6 +157,15 @@ async fn the_listing_of_another_prefix_is_an_error_and_not_an_empty_one() {
         scripted(move |_| page(&["a%20b/c"], &format!("<Prefix>a%20b/</Prefix>{encoded}")));
     assert_eq!(store.list("a b/").await.unwrap().len(), 1);
     let (kind, again, says) = seen(store.list("snapshots/").await);
+    assert_eq!((kind, again), (Kind::Unavailable, Again::Soon), "{says}");
+}
+
+#[tokio::test]
+async fn a_listing_that_brings_less_than_it_says_is_an_error() {
+    let (_server, store) = scripted(|_| page(&["a", "b"], "<KeyCount>2</KeyCount>"));
+    assert_eq!(store.list("").await.unwrap().len(), 2);
+    let (_server, store) = scripted(|_| page(&["a"], "<KeyCount>2</KeyCount>"));
+    let (kind, again, says) = seen(store.list("").await);
     assert_eq!((kind, again), (Kind::Unavailable, Again::Soon), "{says}");
 }
 

@@ -156,11 +156,7 @@ impl Catalogue {
         if self.has_all(&listed) {
             return Ok(listed);
         }
-        let again = self.layout.lists().await?;
-        Ok(Lists {
-            snapshots: either(listed.snapshots, again.snapshots),
-            indexes: either(listed.indexes, again.indexes),
-        })
+        Ok(listed.or(self.layout.lists().await?))
     }
 
     /// Whether a listing has all that the last one had.
@@ -196,7 +192,7 @@ impl Catalogue {
 
     /// Whether the index changed, and why some of the new files could not be had now.
     async fn load_listed(&self, turn: &mut Turn, listed: Lists) -> Result<(bool, Option<Error>)> {
-        let Lists { snapshots, indexes } = listed;
+        let Lists { snapshots, indexes, .. } = listed;
         let (old_index, old_snapshots) = (self.index.index(), self.snapshots.load_full());
         let index_ids: HashSet<Id> = indexes.iter().map(|file| file.id).collect();
         let mut held = old_snapshots.still(&snapshots.iter().map(|file| file.id).collect());
@@ -352,13 +348,6 @@ impl Catalogue {
     fn lock_distrusted(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The files that one of two listings has.
-fn either(mut one: Vec<Listed>, other: Vec<Listed>) -> Vec<Listed> {
-    let known: HashSet<Id> = one.iter().map(|file| file.id).collect();
-    one.extend(other.into_iter().filter(|file| !known.contains(&file.id)));
-    one
 }
 
 /// What was listed and is not to be found may have been removed since, which the next listing tells; or whoever says so

@@ -5,6 +5,7 @@
 //! Of a pair, the cold store is complete and is the one that is listed; the hot one is read first for all but file
 //! content.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,26 @@ pub(super) struct Listed {
 pub(super) struct Lists {
     pub snapshots: Vec<Listed>,
     pub indexes: Vec<Listed>,
+    /// Something else lies there, or names came wrong.
+    has_strangers: bool,
+}
+
+impl Lists {
+    /// What either of two listings has.
+    pub fn or(self, other: Lists) -> Self {
+        Lists {
+            snapshots: either(self.snapshots, other.snapshots),
+            indexes: either(self.indexes, other.indexes),
+            has_strangers: self.has_strangers || other.has_strangers,
+        }
+    }
+}
+
+/// The files that one of two listings has.
+fn either(mut one: Vec<Listed>, other: Vec<Listed>) -> Vec<Listed> {
+    let known: HashSet<Id> = one.iter().map(|file| file.id).collect();
+    one.extend(other.into_iter().filter(|file| !known.contains(&file.id)));
+    one
 }
 
 /// A store that may have a file.
@@ -95,7 +116,15 @@ impl Layout {
             keys = layout.list(FileKind::Key).await?;
             layout.legacy = !keys.is_empty();
         }
+        if keys.is_empty() {
+            keys = layout.keys().await?;
+        }
         Ok((layout, keys))
+    }
+
+    /// Its key files, listed anew.
+    pub(super) async fn keys(&self) -> Result<Vec<Listed>> {
+        self.list(FileKind::Key).await
     }
 
     /// Every file of a kind.
@@ -195,9 +224,19 @@ pub(super) async fn lists(store: &dyn ObjectStore, legacy: bool) -> Result<Lists
     let [snapshots, indexes] = folders;
     let lists = in_time(snapshots, store.lists(&folders)).await?;
     match &*lists {
-        [a, b] => Ok(Lists { snapshots: listed(snapshots, a), indexes: listed(indexes, b) }),
+        [a, b] => {
+            let (snapshots, indexes) = (listed(snapshots, a), listed(indexes, b));
+            let has_strangers = snapshots.len() + indexes.len() < a.len() + b.len();
+            Ok(Lists { snapshots, indexes, has_strangers })
+        }
         _ => Err(Error::new(Kind::Internal, "two listings were asked for and others came")),
     }
+}
+
+/// The same when nothing is known yet: with names in it that mean nothing, it is asked for once more.
+pub(super) async fn first_lists(store: &dyn ObjectStore, legacy: bool) -> Result<Lists> {
+    let first = lists(store, legacy).await?;
+    if first.has_strangers { Ok(first.or(lists(store, legacy).await?)) } else { Ok(first) }
 }
 
 /// The stored `config` of a store. `NotFound` says in words what may be wrong.

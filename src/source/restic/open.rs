@@ -39,14 +39,20 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
             join!(layout::config(&*store), hot_config, Layout::detect(Arc::clone(&store), hot.clone()));
         // That there is no repository is told before what else this leads to.
         let (stored, hot_stored, (layout, keys)) = (stored?, hot_stored?, detected?);
-        let keys = read_keys(&layout, &keys, key_hint.as_deref()).await?;
+        let keys = match read_keys(&layout, &keys, key_hint.as_deref()).await {
+            // The listing may have come wrong.
+            Err(error) if error.kind() == Kind::NotFound => {
+                read_keys(&layout, &layout.keys().await?, key_hint.as_deref()).await?
+            }
+            keys => keys?,
+        };
         let unlock = move || keys::unlock(&keys, &password, key_hint.as_deref());
         let unlocked = shared.pool.run(unlock).await??;
         Ok((stored, hot_stored, layout, unlocked))
     };
     // Nearly always it has the layout of today, so its lists are asked for before that is known. What is wrong with them
     // is told after what is wrong with the rest.
-    let lists = async { Ok(layout::lists(&*store, false).await) };
+    let lists = async { Ok(layout::first_lists(&*store, false).await) };
     let ((stored, hot_stored, layout, unlocked), listed) = try_join!(unlocked, lists)?;
     let listed = if layout.is_legacy() { layout.lists().await? } else { listed? };
     tracing::debug!("{name}: opened with key {}", unlocked.id);

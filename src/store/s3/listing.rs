@@ -132,9 +132,12 @@ fn key(store: &S3, below: &str, spelled: &str, encoded: bool) -> Option<String> 
 }
 
 /// What a page says of an object; none of what is no key here: a directory's own entry, or a name with empty parts.
-/// Errors: an object without a size, which is not left out as if it were not there.
+/// Errors: an object without a name or a size, which is not left out as if it were not there: the SDK's parser gives what
+/// it understood of an answer that was damaged.
 fn info(store: &S3, below: &str, object: &Object, encoded: bool) -> Result<Option<ObjectInfo>> {
-    let key = object.key().and_then(|spelled| key(store, below, spelled, encoded));
+    let spelled =
+        object.key().ok_or_else(|| garbled(below, "the listing does not say what an object is called"))?;
+    let key = key(store, below, spelled, encoded);
     let Some(key) = key.filter(|key| check_key(key).is_ok()) else { return Ok(None) };
     match object.size().and_then(|size| u64::try_from(size).ok()) {
         Some(size) => Ok(Some(ObjectInfo { key, size })),
@@ -193,6 +196,12 @@ async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome
     let token = answer.next_continuation_token().map(|token| Next::Token(token.to_owned()));
     let objects = answer.contents.unwrap_or_default();
     let deeper = answer.common_prefixes.unwrap_or_default();
+    let came = objects.len().saturating_add(deeper.len());
+    let promised = answer.key_count.and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
+    if came < promised {
+        let says = format!("{came} keys came instead of {promised}");
+        return Err(Failed::Error(garbled(wanted.below, says)));
+    }
     // A server that knows the first version only may take no notice of the number.
     let next = token.or_else(|| marker(&objects, &deeper, encoded));
     Ok(Page { objects, deeper, encoded, truncated, next })

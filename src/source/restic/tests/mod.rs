@@ -38,8 +38,8 @@ struct Watched {
     distance: Mutex<Duration>,
     asked: Mutex<Vec<String>>,
     is_down: AtomicBool,
-    /// The next listing of snapshots answers with the names of index files.
-    is_mixed_up: AtomicBool,
+    /// What the next listing of a prefix answers instead of the truth.
+    lies: Mutex<HashMap<String, Vec<String>>>,
 }
 
 impl Watched {
@@ -53,8 +53,8 @@ impl Watched {
 
     fn empty() -> Arc<Self> {
         let (inner, distance) = (Memory::new(), Mutex::default());
-        let (is_down, is_mixed_up) = Default::default();
-        Arc::new(Watched { inner, distance, asked: Mutex::default(), is_down, is_mixed_up })
+        let (asked, is_down, lies) = Default::default();
+        Arc::new(Watched { inner, distance, asked, is_down, lies })
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
@@ -72,6 +72,12 @@ impl Watched {
         let mut bytes = self.inner.remove(key).unwrap().to_vec();
         change(&mut bytes);
         self.inner.insert(key, bytes).unwrap();
+    }
+
+    /// Lets the next listing of `prefix` answer with these names.
+    fn lie(&self, prefix: &str, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        self.lies.lock().unwrap().insert(prefix.to_owned(), names);
     }
 
     async fn ask(&self, key: &str) -> Result<()> {
@@ -99,10 +105,9 @@ impl ObjectStore for Watched {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectInfo>>> {
         Box::pin(async move {
             self.ask(prefix).await?;
-            if prefix == "snapshots/" && self.is_mixed_up.swap(false, Ordering::SeqCst) {
-                let mut others = self.inner.list("index/").await?;
-                others.iter_mut().for_each(|object| object.key = object.key.replace("index/", prefix));
-                return Ok(others);
+            if let Some(names) = self.lies.lock().unwrap().remove(prefix) {
+                let lie = |name| ObjectInfo { key: format!("{prefix}{name}"), size: 100 };
+                return Ok(names.into_iter().map(lie).collect());
             }
             self.inner.list(prefix).await
         })

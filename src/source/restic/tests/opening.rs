@@ -41,6 +41,27 @@ async fn opening_takes_three_rounds_however_many_files_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_wrong_listing_is_not_seen() {
+    let nowhere = "0".repeat(64);
+    let lies: [(&str, &[&str]); 5] = [
+        ("keys/", &[]),
+        ("keys/", &["c0ffee\u{1}"]),
+        ("keys/", &[&nowhere]),
+        ("snapshots/", &["x"]),
+        ("index/", &["x"]),
+    ];
+    for (prefix, names) in lies {
+        let store = Watched::of(&fixture("restic-v2").join("repo"));
+        store.lie(prefix, names);
+        let source = open(spec("restic-v2", &store), shared()).await.unwrap();
+        assert!(store.lies.lock().unwrap().is_empty());
+        assert_eq!(source.snapshots().len(), 10, "{prefix} {names:?}");
+        let alpha = snapshot(&source, "alpha", "/srv/data", 0);
+        entries(&*dir(&open_path(&source, &alpha, "/srv/data").await.node)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_repository_is_told_with_a_remedy() {
     let store = Watched::of(&fixture("restic-v2").join("repo"));
     store.inner.remove("config").unwrap();

@@ -105,6 +105,6 @@ class Restored:
 
 LIMIT = 60
 TOOLS = (Mounted("backupfs", tools.Backupfs(), "cache-backupfs"),
-         Mounted("backupfs, warm disk cache", tools.Backupfs(), "cache-backupfs", warm=True),
+         Mounted("backupfs warm", tools.Backupfs(), "cache-backupfs", warm=True),
          Mounted("backupfs noxattr", tools.NOXATTR, "cache-backupfs"),
          Mounted("restic mount", tools.ResticMount("restic mount"), "home/cache"), Restored())

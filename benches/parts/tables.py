@@ -218,11 +218,16 @@ def remote_cells(found, is_measure):
     return ("work, seconds", *names, *reach, "our requests", *(("reach",) if is_measure else ()), "our MB"), rows
 
 
-def remote(report):
-    """Tables of benches/remote in Markdown."""
-    found = (f"A repository behind an S3 server (versitygw) that is a round trip away, command `{report['command']}`, medians of "
-             f"{report['rounds']} round(s). Mounts include key derivation; what the columns of our requests and megabytes are "
-             "separated by is the same programs in turn.\n")
-    for milliseconds, results in report["remote"].items():
-        found += f"\n{float(milliseconds):g} ms:\n\n" + markdown(*remote_cells(results, float(milliseconds) == 30))
+def remote(reports):
+    """Tables of runs of benches/remote in Markdown; each adds what it measured."""
+    runs = "; ".join(f"`{report['command']}`, {report['rounds']} round(s)" for report in reports)
+    joined = {}
+    for report in reports:
+        for milliseconds, results in report["remote"].items():
+            for work, tools in results.items():
+                joined.setdefault(float(milliseconds), {}).setdefault(work, {}).update(tools)
+    found = (f"A repository behind an S3 server (versitygw) that is a round trip away, medians of {runs}. Mounts include key "
+             "derivation. Our requests and megabytes are those of our columns in turn.\n")
+    for milliseconds, results in sorted(joined.items()):
+        found += f"\n{milliseconds:g} ms:\n\n" + markdown(*remote_cells(results, milliseconds == 30))
     return found

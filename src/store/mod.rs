@@ -11,6 +11,7 @@ mod key;
 mod local;
 mod memory;
 mod meter;
+mod named;
 mod place;
 pub mod program;
 mod rclone;

@@ -1,12 +1,12 @@
 //! Blocking calls on the file systems of this machine, some at a time on each: one that hangs, as a file server does that
 //! is gone, takes the threads of no other.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::named::Named;
 use crate::error::{Error, Kind, Result};
 
 /// Blocking calls on one file system at a time: several repositories keep a disk array busy, and ten file systems that
@@ -18,21 +18,12 @@ pub struct Place {
     calls: Arc<Semaphore>,
 }
 
-/// Every place that is in use, by name.
-static PLACES: Mutex<Option<HashMap<OsString, Weak<Place>>>> = Mutex::new(None);
+static PLACES: Named<OsString, Place> = Named::new();
 
 impl Place {
     /// The place called `name`, where its file system is mounted. All who name it get the same one while anybody has it.
     pub fn of(name: &OsStr) -> Arc<Self> {
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = places.get_or_insert_default();
-        if let Some(place) = known.get(name).and_then(Weak::upgrade) {
-            return place;
-        }
-        known.retain(|_, place| place.strong_count() > 0);
-        let place = Place::alone();
-        known.insert(name.to_owned(), Arc::downgrade(&place));
-        place
+        PLACES.get(name, Place::alone)
     }
 
     /// A place that nobody shares.
@@ -60,7 +51,7 @@ fn broken(doing: &str, error: impl std::error::Error + Send + Sync + 'static) ->
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
 
     use super::*;
 

@@ -1,8 +1,7 @@
 //! A server, as all stores at one address see it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::breaker::Breaker;
@@ -11,6 +10,7 @@ use super::limit::{Limit, Load};
 use crate::error::{Again, Error, Kind};
 use crate::observe::links::{self, Link};
 use crate::observe::metrics;
+use crate::store::named::Named;
 
 /// Whether a server is up, and how much is asked of it.
 pub struct Endpoint {
@@ -25,19 +25,16 @@ pub struct Endpoint {
     last: Mutex<Option<Error>>,
 }
 
-/// Every endpoint that is in use, by name.
-static ENDPOINTS: Mutex<Option<HashMap<String, Weak<Endpoint>>>> = Mutex::new(None);
+static ENDPOINTS: Named<String, Endpoint> = Named::new();
 
 impl Endpoint {
     /// The endpoint called `name`: scheme, host and port of a server, without secrets. All who name it get the same one
     /// while anybody has it, and `status` shows it.
     pub fn of(name: &str) -> Arc<Self> {
-        let mut endpoints = ENDPOINTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = endpoints.get_or_insert_default();
-        if let Some(endpoint) = known.get(name).and_then(Weak::upgrade) {
-            return endpoint;
-        }
-        known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        ENDPOINTS.get(name, || Endpoint::new(name))
+    }
+
+    fn new(name: &str) -> Arc<Self> {
         let endpoint = Arc::new(Endpoint {
             name: name.to_owned(),
             breaker: Breaker::new(),
@@ -48,7 +45,6 @@ impl Endpoint {
             retries: AtomicU64::new(0),
             last: Mutex::new(None),
         });
-        known.insert(name.to_owned(), Arc::downgrade(&endpoint));
         let shown: Arc<dyn links::Report> = Arc::<Self>::clone(&endpoint);
         links::register(&shown);
         endpoint

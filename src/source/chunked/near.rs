@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::Id;
+use super::plan::part;
 
 /// How many stretches are kept: a quarter of a megabyte each at most.
 const KEPT: usize = 16;
@@ -45,13 +46,6 @@ impl Near {
     pub fn forget(&self, repository: u32, pack: &Id) {
         self.lock().retain(|kept| kept.repository != repository || kept.pack != *pack);
     }
-}
-
-/// `length` bytes from `from`, if there are so many.
-pub(super) fn part(stored: &Bytes, from: u64, length: u64) -> Option<Bytes> {
-    let from = usize::try_from(from).ok()?;
-    let to = from.checked_add(usize::try_from(length).ok()?)?;
-    (to <= stored.len()).then(|| stored.slice(from..to))
 }
 
 #[cfg(test)]

@@ -23,18 +23,27 @@ impl<T> Batch<T> {
 
     /// The blobs, each with its part of what the read brought.
     pub(super) fn with_parts(self, stored: &Bytes) -> Result<Vec<(Place, T, Bytes)>> {
-        let part = |place: &Place| {
-            let start = usize::try_from(u64::from(place.offset).checked_sub(self.offset)?).ok()?;
-            let end = start.checked_add(usize::try_from(place.length).ok()?)?;
-            (end <= stored.len()).then(|| stored.slice(start..end))
+        let of_place = |place: &Place| {
+            part(stored, u64::from(place.offset).checked_sub(self.offset)?, place.length.into())
         };
-        let short = || Error::new(Kind::Internal, "a read that is shorter than asked for");
         let with_part = |(place, blob)| {
-            let part = part(&place).ok_or_else(short)?;
+            let part = of_place(&place).ok_or_else(short)?;
             Ok((place, blob, part))
         };
         self.blobs.into_iter().map(with_part).collect()
     }
+}
+
+/// `length` bytes from `from` of what was read, if it has so many.
+pub(super) fn part(stored: &Bytes, from: u64, length: u64) -> Option<Bytes> {
+    let from = usize::try_from(from).ok()?;
+    let to = from.checked_add(usize::try_from(length).ok()?)?;
+    (to <= stored.len()).then(|| stored.slice(from..to))
+}
+
+/// What is wrong when it has not.
+pub(super) fn short() -> Error {
+    Error::new(Kind::Internal, "a read that is shorter than asked for")
 }
 
 /// `blobs` in portions of at least `bytes` stored bytes.

@@ -34,19 +34,11 @@ impl ChunkReader {
                 Wanted::Coming(_) => None,
             })
             .collect();
-        let loader = self.loader.clone();
-        let answer = {
-            let loader = loader.clone();
-            move |blobs: Vec<Bytes>| {
-                if let (Some(id), Some(blob)) = (spent, blobs.first()) {
-                    loader.spend(&id, blob.clone());
-                }
-                assemble(&pieces, blobs)
-            }
-        };
         if let Some(here) = here {
-            return Step::Ready(answer(here));
+            spend(&self.loader, spent, &here);
+            return Step::Ready(assemble(&pieces, here));
         }
+        let loader = self.loader.clone();
         Step::wait(async move {
             let mut blobs = Vec::with_capacity(wanted.len());
             for blob in wanted {
@@ -55,7 +47,8 @@ impl ChunkReader {
                     Wanted::Coming(coming) => loader.arrival(coming).await?,
                 });
             }
-            answer(blobs)
+            spend(&loader, spent, &blobs);
+            assemble(&pieces, blobs)
         })
     }
 
@@ -127,6 +120,12 @@ impl Reader for ChunkReader {
 
     fn next_hole(&self, offset: u64) -> Step<u64> {
         Step::ok(self.map.next_hole(offset))
+    }
+}
+
+fn spend(loader: &Loader, spent: Option<Id>, blobs: &[Bytes]) {
+    if let (Some(id), Some(blob)) = (spent, blobs.first()) {
+        loader.spend(&id, blob.clone());
     }
 }
 

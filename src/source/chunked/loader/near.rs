@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{BlobKind, Id, Inner};
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::near::part;
+use crate::source::chunked::plan::{part, short};
 use crate::source::chunked::shared::Room;
 
 impl Inner {
@@ -39,8 +39,7 @@ impl Inner {
             return Ok(stored);
         }
         self.shared.near.keep(self.number, *pack, offset - before, stored.clone());
-        part(&stored, before, length)
-            .ok_or_else(|| Error::new(Kind::Internal, "a read that is shorter than asked for"))
+        part(&stored, before, length).ok_or_else(short)
     }
 
     /// Lets go of what was kept of a pack: it was wrong.

@@ -1,7 +1,7 @@
 //! Announcements that wait a moment for others, where a request takes long: several directories' files lie side by side,
 //! and come by one read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::ahead::Read;
 use super::{Duty, Inner, PER_BLOB, Place, weight};
@@ -14,24 +14,23 @@ pub(super) struct Plug(Mutex<Vec<(Place, Duty)>>);
 impl Plug {
     /// Bytes that they will take.
     pub fn weight(&self) -> u64 {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(place, _)| weight(place) + PER_BLOB)
-            .sum()
+        self.lock().iter().map(|(place, _)| weight(place) + PER_BLOB).sum()
     }
 
     /// Adds some; true when there were none.
     fn add(&self, blobs: Vec<(Place, Duty)>) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         let is_first = held.is_empty() && !blobs.is_empty();
         held.extend(blobs);
         is_first
     }
 
     fn take(&self) -> Vec<(Place, Duty)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Place, Duty)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,11 +48,7 @@ impl Inner {
     }
 
     /// Asks for blobs ahead, in few reads. What finds no room is as if nobody had asked.
-    pub(super) fn fetch_ahead(
-        self: &Arc<Self>,
-        blobs: Vec<(Place, Duty)>,
-        interest: Option<std::sync::Weak<()>>,
-    ) {
+    pub(super) fn fetch_ahead(self: &Arc<Self>, blobs: Vec<(Place, Duty)>, interest: Option<Weak<()>>) {
         for batch in batches(blobs, &self.tuning) {
             let Some(room) = self.shared.room_ahead(batch.weight()) else { continue };
             self.begin_ahead(Read { batch, room: Arc::new(room) }, interest.clone());

@@ -11,7 +11,7 @@ mod step;
 
 pub use change::{Change, ChangeSink};
 pub use meta::{FileType, Identity, Meta, Time, Validity};
-pub use node::{BEGINNING, Content, Cookie, Dir, Entry, File, Listing, Node, Reader, Sink, Xattrs};
+pub use node::{BEGINNING, Content, Cookie, Dir, Entry, File, Listing, Node, Reader, STRIDE, Sink, Xattrs};
 pub use snapshot::{
     Ancestor, Ancestors, Opened, Snapshot, SnapshotId, SnapshotTime, Source, SourceHealth, Usage,
 };

@@ -58,6 +58,9 @@ pub trait Dir: Send + Sync {
 /// Bytes of a file that are fetched before it is opened. Who reads on is read ahead of.
 pub const BEGINNING: u64 = 1 << 20;
 
+/// How much is worth announcing at a time of what is near; less never is.
+pub const STRIDE: u64 = 256 << 10;
+
 /// The entries of a directory, complete and in memory.
 pub trait Listing: Send + Sync {
     /// Visits the entries whose position is `from` or later, in order of position, until the sink breaks.
@@ -74,9 +77,9 @@ pub trait Listing: Send + Sync {
         let _ = files;
     }
 
-    /// How many bytes of content are worth announcing at a time: more, the longer a request takes.
+    /// How many bytes of content are worth announcing at a time: [`STRIDE`], and more the longer a request takes.
     fn stride(&self) -> u64 {
-        256 << 10
+        STRIDE
     }
 }
 

@@ -9,12 +9,11 @@ use super::survey::{Order, Survey};
 use super::{Worker, everything};
 use crate::error::Result;
 use crate::fuse::inodes::Origin;
-use crate::tree::{Content, Listing, Step};
+use crate::tree::{Content, Listing, STRIDE, Step};
 
 /// Directories whose content is fetched before somebody lists them: of a near store, and for as many times its stride
 /// more of another, at most so many.
 const AHEAD: u64 = 2;
-const NEAR: u64 = 256 << 10;
 const MOST_AHEAD: u64 = 16;
 
 /// How far up it is looked for what follows.
@@ -59,7 +58,7 @@ impl Worker {
         let (listing, _) = self.listing(parent)?;
         let stride = listing.stride();
         let bytes = bytes.max(stride);
-        let count = usize::try_from((AHEAD * stride / NEAR).clamp(AHEAD, MOST_AHEAD)).unwrap_or(1);
+        let count = usize::try_from((AHEAD * stride / STRIDE).clamp(AHEAD, MOST_AHEAD)).unwrap_or(1);
         for dir in (from..from + count).filter_map(|rank| dirs.file(order, rank)) {
             let Some(node) = listing.node(dir.at) else { continue };
             let Content::Dir(dir) = node.content else { continue };

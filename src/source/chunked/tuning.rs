@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::store::Pace;
+use crate::tree::STRIDE;
 
 /// The sizes and numbers that the planner works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Tuning {
             ahead: requests / 2,
             window: idle.saturating_mul(8).clamp(8 * MIB, 64 * MIB),
             near: if is_distant { idle.min(256 * KIB) } else { 0 },
-            stride: idle.clamp(256 * KIB, 4 * MIB),
+            stride: idle.clamp(STRIDE, 4 * MIB),
             patience: if is_distant { (pace.latency / 8).min(MOST_PATIENCE) } else { Duration::ZERO },
         }
     }

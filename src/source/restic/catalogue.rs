@@ -20,7 +20,7 @@ use super::format::crypto::MasterKey;
 use super::format::index::{self, IndexedBlob};
 use super::format::unpacked::{self, Json};
 use super::format::{blob, snapshot};
-use super::layout::{FileKind, Layout, Listed, Lists, Replica};
+use super::layout::{FileKind, Layout, Listed, Lists, Replica, ids};
 use super::snapshots::{Held, SnapshotList};
 use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
@@ -161,10 +161,8 @@ impl Catalogue {
 
     /// Whether a listing has all that the last one had.
     fn has_all(&self, listed: &Lists) -> bool {
-        let snapshots: HashSet<Id> = listed.snapshots.iter().map(|file| file.id).collect();
-        let indexes: HashSet<Id> = listed.indexes.iter().map(|file| file.id).collect();
-        let old = self.snapshots.load_full();
-        old.still(&snapshots).len() == old.len()
+        let (snapshots, indexes) = (ids(&listed.snapshots), ids(&listed.indexes));
+        self.snapshots.load().ids().all(|id| snapshots.contains(id))
             && self.index.index().current().all(|id| indexes.contains(id))
     }
 
@@ -192,14 +190,14 @@ impl Catalogue {
 
     /// Whether the index changed, and why some of the new files could not be had now.
     async fn load_listed(&self, turn: &mut Turn, listed: Lists) -> Result<(bool, Option<Error>)> {
-        let Lists { snapshots, indexes, .. } = listed;
-        let (old_index, old_snapshots) = (self.index.index(), self.snapshots.load_full());
-        let index_ids: HashSet<Id> = indexes.iter().map(|file| file.id).collect();
-        let mut held = old_snapshots.still(&snapshots.iter().map(|file| file.id).collect());
-        let known = old_index.files();
-        if !old_index.current().all(|id| index_ids.contains(id)) || held.len() < old_snapshots.len() {
+        if !self.has_all(&listed) {
             self.layout.check_presence().await.context(|| self.name.clone())?;
         }
+        let Lists { snapshots, indexes, .. } = listed;
+        let (old_index, old_snapshots) = (self.index.index(), self.snapshots.load_full());
+        let index_ids = ids(&indexes);
+        let mut held = old_snapshots.still(&ids(&snapshots));
+        let known = old_index.files();
         let unseen = |file: &Listed| !known.contains(&file.id) && !turn.bad.contains(file);
         let new_indexes: Vec<Listed> = indexes.into_iter().filter(unseen).collect();
         let gathering = Arc::new(Gathering::new(self.index.shelf()));

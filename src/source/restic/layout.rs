@@ -83,9 +83,14 @@ impl Lists {
 
 /// The files that one of two listings has.
 fn either(mut one: Vec<Listed>, other: Vec<Listed>) -> Vec<Listed> {
-    let known: HashSet<Id> = one.iter().map(|file| file.id).collect();
+    let known = ids(&one);
     one.extend(other.into_iter().filter(|file| !known.contains(&file.id)));
     one
+}
+
+/// What files are called.
+pub(super) fn ids(files: &[Listed]) -> HashSet<Id> {
+    files.iter().map(|file| file.id).collect()
 }
 
 /// A store that may have a file.

@@ -70,6 +70,11 @@ impl SnapshotList {
         kept.map(|(id, held)| (*id, Arc::clone(held))).collect()
     }
 
+    /// The files they are read from.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Id> {
+        self.held.keys()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.held.len()

@@ -54,7 +54,7 @@ type Going = Result<(), Ended>;
 /// One of the day's files in a directory.
 struct Chosen {
     at: Cookie,
-    name: String,
+    path: String,
 }
 
 impl<'a> Walk<'a> {
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
             }
             Content::File(file) => {
                 let number = number(node.meta.identity, &path);
-                if self.share.has(number, self.found.day) && self.read.insert(number) {
+                if self.is_next(number) {
                     self.file(snapshot, &*file, &path).await?;
                 }
             }
@@ -147,9 +147,9 @@ impl<'a> Walk<'a> {
             match entry.kind {
                 FileType::Dir => dirs.push((entry.at, place())),
                 FileType::File if !is_done => {
-                    let number = number(entry.identity, &place());
-                    if self.share.has(number, self.found.day) && self.read.insert(number) {
-                        chosen.push(Chosen { at: entry.at, name: place() });
+                    let path = place();
+                    if self.is_next(number(entry.identity, &path)) {
+                        chosen.push(Chosen { at: entry.at, path });
                     }
                 }
                 _ => {}
@@ -167,14 +167,19 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         listing.will_read(&chosen.iter().map(|file| file.at).collect::<Vec<_>>());
-        for Chosen { at, name } in &chosen {
+        for Chosen { at, path } in &chosen {
             let Some(Node { content: Content::File(file), .. }) = listing.node(*at) else { continue };
-            self.file(snapshot, &*file, name).await?;
+            self.file(snapshot, &*file, path).await?;
         }
         if let Some(content) = content {
             self.progress.finish(content);
         }
         Ok(())
+    }
+
+    /// Whether file `number` is one of the day's that was not read in this run; it counts as read from here on.
+    fn is_next(&mut self, number: u128) -> bool {
+        self.share.has(number, self.found.day) && self.read.insert(number)
     }
 
     async fn file(&mut self, snapshot: &Snapshot, file: &dyn File, path: &str) -> Going {

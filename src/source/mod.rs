@@ -2,4 +2,5 @@
 
 pub mod chunked;
 pub mod host;
+pub mod names;
 pub mod restic;

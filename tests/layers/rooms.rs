@@ -22,7 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// The rooms of `source` that kinds share; they know none of them, and the later may use the earlier.
-const SHARED: &[&str] = &["chunked", "host"];
+const SHARED: &[&str] = &["chunked", "names", "host"];
 
 /// Libraries whose types stay in one room.
 const BORDERS: &[(&str, &str)] = &[("fuser", "fuse"), ("clap", "cli"), ("tracing_subscriber", "observe")];

@@ -81,7 +81,7 @@ fn examine(config: &Config, runtime: &Runtime) -> Vec<Finding> {
     let examined = config.sources.iter().zip(opened).zip(far);
     examined
         .map(|((source, opened), far)| {
-            let mut found = Finding::of(&source.title, source.location.kind(), source.location.to_string());
+            let mut found = Finding::of(&source.title, source.place_kind(), source.location.to_string());
             found.round_trip_ms = far.ok().map(|far| far.as_secs_f64() * 1000.0);
             match opened {
                 Ok(source) => found.look_into(&*source, runtime, &bar),

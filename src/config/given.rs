@@ -73,6 +73,11 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 impl Entry {
+    /// The key as documentation has it.
+    pub fn name(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
     /// The error that this value is wrong, and why.
     pub fn wrong(&self, why: impl std::fmt::Display) -> Error {
         Error::new(Kind::Usage, format!("{}: {}: {why}", self.place, self.key))

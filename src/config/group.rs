@@ -97,8 +97,7 @@ impl Group {
         let has_member_passwords = draft.has_member_passwords();
         // Its own name and places are not its members'.
         let of_members = |entry: &&Entry| {
-            !["name", "url", "members-file", "members-command"]
-                .contains(&entry.key.replace('_', "-").as_str())
+            !["name", "url", "members-file", "members-command"].contains(&entry.name().as_str())
         };
         Ok(Group {
             title: name.clone(),
@@ -125,7 +124,7 @@ impl Group {
             MemberAt::Location(_) => Vec::new(),
             MemberAt::Line(line) => line.entries().context(named)?,
         };
-        let says = |word: &str| own.iter().any(|entry| entry.key.replace('_', "-").starts_with(word));
+        let says = |word: &str| own.iter().any(|entry| entry.name().starts_with(word));
         let said: Vec<Entry> = self.said.iter().chain(&own).cloned().collect();
         let draft = source::member_draft(&self.title, &said).context(named)?;
         let url = match (at, draft.urls.first()) {

@@ -15,6 +15,7 @@ mod files;
 mod general;
 mod given;
 mod group;
+mod kind;
 pub mod location;
 pub mod members;
 mod nearest;
@@ -27,6 +28,7 @@ pub mod wire;
 
 pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, Ssh, Tls};
 pub use group::{Group, MemberAt, MemberList, Place};
+pub use kind::SourceKind;
 pub use location::Location;
 pub use password::{Password, Secret};
 pub use source::{CacheShare, Part, is_reserved};
@@ -65,14 +67,16 @@ pub struct Config {
     pub is_from_files: bool,
 }
 
-/// One repository.
+/// One repository, or another place of snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Its name in the configuration, or the last component of what `-r` said: `{member}` in templates.
     pub name: String,
     /// How it is called in messages and `/proc/mounts`: the configured name, or the location.
     pub title: String,
-    /// Where it is; of a hot/cold pair the cold part.
+    /// What is there.
+    pub kind: SourceKind,
+    /// Where it is: of a hot/cold pair the cold part, of [`SourceKind::Directory`] the path with its named parts.
     pub location: Location,
     /// The hot part of a pair.
     pub hot: Option<Location>,
@@ -94,6 +98,8 @@ pub struct Source {
     pub access: Option<Access>,
     /// Zone of snapshots that record none.
     pub zone: Option<String>,
+    /// How the names of its snapshots tell their times, where that is not one of the usual ways.
+    pub time_format: Option<String>,
     /// How much of the disk cache it may take, where that is bounded.
     pub cache_share: Option<CacheShare>,
     /// How often it is listed, where that is not said of all.
@@ -134,6 +140,23 @@ impl Config {
 }
 
 impl Source {
+    /// The directory of this machine below which it lies with all its parts.
+    pub fn local_place(&self) -> Option<PathBuf> {
+        let path = self.location.as_path()?;
+        Some(match self.kind {
+            SourceKind::Directory => kind::fixed(path),
+            SourceKind::Restic => path.to_owned(),
+        })
+    }
+
+    /// What kind of place it is, in a word.
+    pub fn place_kind(&self) -> &'static str {
+        match self.kind {
+            SourceKind::Restic => self.location.kind(),
+            SourceKind::Directory => self.kind.word(),
+        }
+    }
+
     /// Reads its password and those of its place, which are known from then on; may run commands or ask on the terminal.
     /// Errors, which name the source: as [`Password::read`] has them.
     pub fn read_secrets(&mut self) -> Result<()> {

@@ -8,7 +8,7 @@ use super::general::{CacheDir, General};
 use super::given::Entry;
 use super::group::Group;
 use super::password::{Origin, Password, shared};
-use super::source::{self, Described};
+use super::source::{self, Described, Draft};
 use super::{Config, Credentials, Filter, Location, Source, Typed, files, options};
 use crate::error::{Error, Kind, Result};
 
@@ -68,9 +68,7 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
     }
     let (mut sources, mut groups) = (Vec::new(), Vec::new());
     for table in tables {
-        // Later words win.
-        let said: Vec<Entry> = of_all.iter().chain(&table.said).chain(&typed_options).cloned().collect();
-        match described(&table, &said, typed, is_typed)? {
+        match described(&table, &of_all, &typed_options, typed, is_typed)? {
             Described::Source(source) => sources.push(source),
             Described::Group(group) => groups.push(group),
         }
@@ -134,15 +132,33 @@ fn said_cache_dir(said: Option<CacheDir>, around: &Surroundings) -> Option<PathB
     }
 }
 
-/// What `table` describes once all that is said of it is in `said`.
-fn described(table: &Table, said: &[Entry], typed: &Typed, is_typed: bool) -> Result<Described> {
+/// What `table` describes, of which `of_all` and `typed_options` say something too.
+fn described(
+    table: &Table,
+    of_all: &[Entry],
+    typed_options: &[Entry],
+    typed: &Typed,
+    is_typed: bool,
+) -> Result<Described> {
     source::check_table(&table.place, &table.said)?;
-    let mut draft = source::draft(&table.place, said)?;
-    if let Some(url) = &table.url {
-        draft.urls = vec![url.clone()];
-        draft.hot = typed.hot.clone().or(draft.hot);
-    }
-    draft.describe(said, &table.base, is_typed)
+    // Later words win.
+    let together =
+        |own: &[Entry]| -> Vec<Entry> { of_all.iter().chain(own).chain(typed_options).cloned().collect() };
+    let drafted = |own: &[Entry]| -> Result<(Draft, Vec<Entry>)> {
+        let said = together(own);
+        let mut draft = source::draft(&table.place, &said)?;
+        if let Some(url) = &table.url {
+            draft.urls = vec![url.clone()];
+            draft.hot = typed.hot.clone().or(draft.hot);
+        }
+        Ok((draft, said))
+    };
+    let kind = drafted(&table.said)?.0.kind();
+    let (place, own) = source::place_of(kind, &table.said)?;
+    kind.check(&own)?;
+    let (mut draft, said) = drafted(&own)?;
+    draft.urls.extend(place);
+    draft.describe(&said, &table.base, is_typed)
 }
 
 fn fill_credentials(
@@ -257,7 +273,7 @@ fn check_names(sources: &[Source], groups: &[Group]) -> Result<()> {
 mod tests {
     use std::fs;
 
-    use super::super::{Owner, Xattrs};
+    use super::super::{Owner, SourceKind, Xattrs};
     use super::*;
 
     /// A machine of its own, with configuration files.
@@ -296,6 +312,82 @@ mod tests {
 
     fn repos(repos: &[&str]) -> Typed {
         Typed { repos: repos.iter().map(OsString::from).collect(), ..Typed::default() }
+    }
+
+    #[test]
+    fn a_directory_is_said_by_its_path_or_as_a_url_and_no_password_is_asked_for() {
+        let machine = Machine::new();
+        let sources = |text: &str| -> Result<Vec<Source>> {
+            let file = machine.file("c.toml", text);
+            Ok(machine
+                .resolve(Typed { file: Some(file), paths: vec!["/home".into()], ..Typed::default() })?
+                .sources)
+        };
+        let found = sources(
+            "path = '/of/all'\npassword-file = '/p'\n\
+             [[source]]\nkind = 'directory'\npath = '/srv/rsync/{host}/{time}'\ntime-format = '%Y'\n\
+             [[source]]\nurl = 'directory:backups/{n}'\n[[source]]\nurl = '/repo'\n",
+        )
+        .unwrap();
+        let base = machine.dir.path();
+        let places: Vec<_> =
+            found.iter().map(|s| (s.kind, s.name.as_str(), s.local_place().unwrap())).collect();
+        assert_eq!(
+            places,
+            [
+                (SourceKind::Directory, "rsync", "/srv/rsync".into()),
+                (SourceKind::Directory, "backups", base.join("backups")),
+                (SourceKind::Restic, "repo", "/repo".into()),
+            ]
+        );
+        assert_eq!(found[0].location.to_string(), "/srv/rsync/{host}/{time}");
+        assert_eq!((found[0].place_kind(), found[2].place_kind()), ("directory", "local"));
+        assert_eq!(found[0].time_format.as_deref(), Some("%Y"));
+        assert_eq!(found[0].filter.paths, ["/home"], "what is typed filters");
+        assert_eq!(found[1].filter.paths, ["/home"]);
+        assert_eq!(found[0].password.known_bytes(), Some(&b""[..]));
+        assert!(found[2].password.known_bytes().is_none());
+    }
+
+    #[test]
+    fn what_a_kind_cannot_have_is_told_with_its_line() {
+        let machine = Machine::new();
+        for (text, says) in [
+            ("kind = 'directory'", ":2: source: needs a path or url (where it is)"),
+            (
+                "kind = 'directory'\npath = '/a/{n}'\nurl = '/b'",
+                ":3: path: says where it is, and so does url",
+            ),
+            (
+                "path = '/a/{n}'\nkind = 'directory'\npassword-command = 'x'",
+                ":4: password-command: means nothing for kind",
+            ),
+            (
+                "kind = 'directory'\nurl = 's3:https://h.x/b'",
+                ":2: s3:https://h.x/b: a directory of snapshots is a path",
+            ),
+            (
+                "kind = 'directory'\nurl = ['/a/{n}', '/b/{n}']",
+                ":2: a source of kind directory is at one place",
+            ),
+            (
+                "kind = 'restic'\nurl = 'directory:/a/{n}'",
+                ":2: source: its kind and its url (of kind directory) exclude",
+            ),
+            ("url = '/a'\ntime-format = '%Y'", ":3: time-format: means nothing for kind = \"restic\""),
+        ] {
+            let file = machine.file("c.toml", &format!("[[source]]\n{text}\n"));
+            let error =
+                machine.resolve(Typed { file: Some(file), ..Typed::default() }).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_star_in_a_pattern_of_directories_makes_no_group() {
+        let config = Machine::new().resolve(repos(&["directory:/srv/*/{time}"])).unwrap();
+        assert_eq!((config.sources.len(), config.groups.len()), (1, 0));
+        assert_eq!(config.sources[0].kind, SourceKind::Directory);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::given::{Entry, Key, apply, find};
 use super::group::{Group, MemberList};
+use super::kind::{self, KINDS, SourceKind};
 use super::location::{Pattern, Spelled};
 use super::password::{Origin, Password};
 use super::{Access, Addressing, Credentials, Filter, Location, Secret, Source, accounts, location};
@@ -17,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub name: Option<String>,
+    pub kind: Option<SourceKind>,
     pub urls: Vec<OsString>,
     pub members: Option<MemberList>,
     pub hot: Option<OsString>,
@@ -30,6 +32,7 @@ pub struct Draft {
     pub set: Option<String>,
     pub access: Option<AccessDraft>,
     pub zone: Option<String>,
+    pub time_format: Option<String>,
     pub cache_share: Option<Part>,
     pub refresh: Option<Duration>,
     pub expect_every: Option<Duration>,
@@ -88,7 +91,7 @@ pub const KEYS: &[Key<Draft>] = &[
     Key { name: "expect-every", set: |d, e| e.duration().map(|v| d.expect_every = Some(v)) },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
-    Key { name: "kind", set: |_, e| e.choice(&[("restic", ())]) },
+    Key { name: "kind", set: |d, e| e.choice(KINDS).map(|v| d.kind = Some(v)) },
     Key {
         name: "known-hosts",
         set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)),
@@ -130,6 +133,7 @@ pub const KEYS: &[Key<Draft>] = &[
     Key { name: "ssh-config", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.config = Some(v)) },
     Key { name: "ssh-key", set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.key = Some(v)) },
     Key { name: "tag", set: |d, e| e.list().map(|v| d.filter.tags = v) },
+    Key { name: "time-format", set: |d, e| e.text().map(|v| d.time_format = Some(v.to_owned())) },
     Key { name: "url", set: |d, e| e.list().map(|v| d.urls = v.into_iter().map(OsString::from).collect()) },
     Key { name: "zone", set: |d, e| e.text().map(|v| d.zone = Some(v.to_owned())) },
 ];
@@ -147,7 +151,7 @@ pub fn is_secret(entry: &Entry) -> bool {
 }
 
 /// What only a source itself can say: it would be the same of all, or is said of the mount under the same name.
-const OWN: &[&str] = &["refresh", "url"];
+const OWN: &[&str] = &["refresh", "time-format", "url"];
 
 /// How often a set is expected to get a snapshot when nothing is said of it.
 pub const EXPECT_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -184,9 +188,21 @@ pub fn member_draft(place: &str, said: &[Entry]) -> Result<Draft> {
     Ok(draft)
 }
 
+/// Takes out of what a source of `kind` says itself what says where it is, which is a location then; the rest is what is
+/// said of it. Errors: `Usage`, when it says that twice.
+pub fn place_of(kind: SourceKind, own: &[Entry]) -> Result<(Option<OsString>, Vec<Entry>)> {
+    let Some(key) = kind.place_key() else { return Ok((None, own.to_vec())) };
+    let (place, rest): (Vec<Entry>, Vec<Entry>) = own.iter().cloned().partition(|entry| entry.name() == key);
+    let Some(place) = place.last() else { return Ok((None, rest)) };
+    if rest.iter().any(|entry| entry.name() == "url") {
+        return Err(place.wrong("says where it is, and so does url"));
+    }
+    Ok((Some(format!("{}:{}", kind.word(), place.text()?).into()), rest))
+}
+
 /// Refuses a table that says two things of which one must be meant. Errors: `Usage`, with the place.
 pub fn check_table(place: &str, table: &[Entry]) -> Result<()> {
-    let says = |name: String| table.iter().any(|entry| entry.key.replace('_', "-") == name);
+    let says = |name: String| table.iter().any(|entry| entry.name() == name);
     let pairs = ["password", "s3-secret", "rest-password", "members"];
     match pairs.into_iter().find(|what| says(format!("{what}-file")) && says(format!("{what}-command"))) {
         Some(what) => {
@@ -376,11 +392,21 @@ impl Draft {
     pub fn describe(self, said: &[Entry], base: &Path, typed: bool) -> Result<Described> {
         let at = |error: Error| error.context(self.place.clone());
         if self.urls.is_empty() && self.members.is_none() {
-            return Err(at(Error::new(Kind::Usage, "source: needs a url (where the repository is)")));
+            let key = self.kind().place_key().map(|key| format!("{key} or ")).unwrap_or_default();
+            return Err(at(Error::new(Kind::Usage, format!("source: needs a {key}url (where it is)"))));
         }
         let urls = self.urls.iter().map(|url| location::parse(url, base).map_err(at));
         let mut urls = urls.collect::<Result<Vec<Spelled>>>()?;
-        let has_star = urls.iter().any(|url| Pattern::of(&url.location).is_some());
+        let kind = self.kind();
+        if self.kind.is_some_and(|said| said != kind) {
+            let says = format!("source: its kind and its url (of kind {}) exclude each other", kind.word());
+            return Err(at(Error::new(Kind::Usage, says)));
+        }
+        if !kind.may_be_grouped() && (urls.len() != 1 || self.members.is_some()) {
+            let says = format!("a source of kind {} is at one place", kind.word());
+            return Err(at(Error::new(Kind::Usage, says)));
+        }
+        let has_star = kind.may_be_grouped() && urls.iter().any(|url| Pattern::of(&url.location).is_some());
         match urls.len() {
             1 if !has_star && self.members.is_none() => {
                 self.source(urls.remove(0), None, base, typed).map(Described::Source)
@@ -392,14 +418,28 @@ impl Draft {
     /// The source at `url`; `member` when it is one of a group.
     pub fn source(self, url: Spelled, member: Option<&str>, base: &Path, typed: bool) -> Result<Source> {
         let at = |error: Error| error.context(self.place.clone());
+        let kind = self.kind();
+        kind.check_location(&url.location).map_err(at)?;
+        if member.is_some() && !kind.may_be_grouped() {
+            let says = format!("a group has no members of kind {}", kind.word());
+            return Err(at(Error::new(Kind::Usage, says)));
+        }
         let hot = self.hot.as_ref().map(|hot| location::parse(hot, base)).transpose().map_err(at)?;
         let title = self.title(&url.location);
         let Spelled { location, password: in_url } = url;
-        let name = member.map(str::to_owned).or_else(|| self.name.clone()).unwrap_or_else(|| location.last());
-        let (password, credentials) = self.secrets(&name, in_url, typed);
+        let name = member.map(str::to_owned).or_else(|| self.name.clone());
+        let name = name.unwrap_or_else(|| match (kind, location.as_path()) {
+            (SourceKind::Directory, Some(pattern)) => Location::Local(kind::fixed(pattern)).last(),
+            _ => location.last(),
+        });
+        let (mut password, credentials) = self.secrets(&name, in_url, typed);
+        if !kind.has_password() {
+            password = Password::known(Secret::new(Vec::new().into()));
+        }
         let cache_share = self.cache_share.map(|part| CacheShare { of: title.clone(), part });
         Ok(Source {
             cache_share,
+            kind,
             title,
             location,
             hot: hot.map(|hot| hot.location),
@@ -411,10 +451,17 @@ impl Draft {
             set: self.set,
             access: self.access.and_then(|access| access.of(&name)),
             zone: self.zone,
+            time_format: self.time_format,
             refresh: self.refresh,
             expect_every: self.expect_every.unwrap_or(EXPECT_EVERY),
             name,
         })
+    }
+
+    /// What is there: its url may say so.
+    pub fn kind(&self) -> SourceKind {
+        let said = self.urls.first().and_then(|url| location::kind_of(url));
+        said.or(self.kind).unwrap_or_default()
     }
 
     /// How it is called in messages.
@@ -526,7 +573,7 @@ mod tests {
     #[test]
     fn mistakes_name_their_line() {
         for (text, says) in [
-            ("[[source]]\nname = 'x'\n", "c.toml:2: source: needs a url"),
+            ("[[source]]\nname = 'x'\n", "c.toml:2: source: needs a url (where it is)"),
             (
                 "[[source]]\nurl = '/a'\npasswrd-file = '/b'\n",
                 "c.toml:3: unknown key \"passwrd-file\"; did you mean \"password-file\"?",
@@ -537,7 +584,10 @@ mod tests {
             ),
             ("[[source]]\nurl = '/a'\nname = 'a@+b'\n", "c.toml:3: name: \"a@+b\" is reserved"),
             ("[[source]]\nurl = '/a'\nname = 'latest'\n", "c.toml:3: name: \"latest\" is reserved"),
-            ("[[source]]\nurl = '/a'\nkind = 'kopia'\n", "c.toml:3: kind: \"kopia\" is not one of restic"),
+            (
+                "[[source]]\nurl = '/a'\nkind = 'kopia'\n",
+                "c.toml:3: kind: \"kopia\" is not one of directory, restic",
+            ),
             ("[[source]]\nurl = 'b2:x/y'\n", "c.toml:2: \"b2:\" is not supported"),
             ("[[source]]\nurl = 'rest:h.x'\n", "c.toml:2: rest: what follows is no URL"),
             ("[[source]]\nurl = '/a'\naccess = { mode = 750 }\n", "c.toml:3: mode: must be a text in quotes"),

@@ -226,7 +226,7 @@ impl Discovery {
             Ok(source) => source,
             Err(error) => return (Err(error), None),
         };
-        match flat(begin(prepared(&source, &self.common).await, &self.common).await) {
+        match flat(begin(prepared(&source, &self.common).await).await) {
             Ok(opened) => (Ok(()), Some(translate::member(opened, &source))),
             Err(error) => {
                 let late = Late::new(source.clone(), self.common.clone(), error.clone());

@@ -52,7 +52,7 @@ impl Late {
         let going = self.going.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = match going {
             Some(task) => task,
-            None => begin(prepared(&self.config, &self.common).await, &self.common),
+            None => begin(prepared(&self.config, &self.common).await),
         };
         match flat(task.await) {
             Ok(source) => {

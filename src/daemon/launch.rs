@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::handover::{Answer, Orders};
 use super::ours;
 use super::programs::Inherited;
 use super::{mountpoint, process, recognise};
-use crate::config::{Config, Group, Location, Typed};
+use crate::config::{self, Config, Group, Location, SourceKind, Typed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
 
@@ -63,11 +63,7 @@ pub fn mount(
 ) -> Result<Vec<String>> {
     process::keep_secrets()?;
     let mountpoint = mountpoint::absolute(mountpoint)?;
-    let sources =
-        config.sources.iter().flat_map(|source| [Some(source.location.clone()), source.hot.clone()]);
-    let places: Vec<Location> =
-        sources.flatten().chain(config.groups.iter().flat_map(Group::locations)).collect();
-    mountpoint::prepare(&mountpoint, places.iter().filter_map(Location::as_path))?;
+    mountpoint::prepare(&mountpoint, places(&config).iter().map(PathBuf::as_path))?;
     let mut notes = read_passwords(&mut config)?;
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
@@ -84,10 +80,21 @@ pub fn mount(
     Ok(notes)
 }
 
+/// Every directory of this machine that is read.
+fn places(config: &Config) -> Vec<PathBuf> {
+    let path = |location: Location| location.as_path().map(Path::to_owned);
+    let of_source = |source: &config::Source| {
+        [source.local_place(), source.hot.clone().and_then(path)].into_iter().flatten()
+    };
+    let groups = config.groups.iter().flat_map(Group::locations).filter_map(path);
+    config.sources.iter().flat_map(of_source).chain(groups).collect()
+}
+
 /// Reads every password, so that prompts and files are those of whoever typed the command. Of several sources those
 /// whose password cannot be had are left out, with a note each; one alone is the error.
 fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
     if let ([only], []) = (config.sources.as_slice(), config.groups.as_slice())
+        && only.kind == SourceKind::Restic
         && let Some(path) = only.location.as_path()
     {
         // Nobody should type a password for what is not there.

@@ -9,6 +9,7 @@ mod found;
 mod handover;
 mod holders;
 mod keep;
+mod kind;
 mod late;
 mod launch;
 mod life;

@@ -1,6 +1,5 @@
 //! From a configuration to a tree.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +10,13 @@ use tokio::time::timeout;
 
 use super::discovery::Discovery;
 use super::keep::Common;
+use super::kind::{self, Opener};
 use super::late::Late;
 use super::together::{self, Opening, Task};
-use super::{place, process, recognise, s3, stores, translate};
+use super::{place, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::namespace::{Members, Namespace};
-use crate::source::restic;
 use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
 use crate::tree::Source;
@@ -26,7 +25,7 @@ use crate::tree::Source;
 pub struct Tree {
     /// The directories.
     pub namespace: Arc<Namespace>,
-    /// Every source is an immutable chunk repository.
+    /// No source of it can change what is in a snapshot.
     pub immutable: bool,
     /// Sources that could not be opened yet: each error names its source.
     pub failed: Vec<Error>,
@@ -93,7 +92,8 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let _runtime = runtime.enter();
     let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
     let namespace = Namespace::new(members, groups, translate::names(config))?;
-    Ok(Tree { namespace, immutable: true, failed, is_opening, left_out, common })
+    let immutable = config.sources.iter().all(|source| source.kind.is_immutable());
+    Ok(Tree { namespace, immutable, failed, is_opening, left_out, common })
 }
 
 /// Lists a group for the first time. The listing goes on by itself as soon as it is known that it can be made, or when it
@@ -131,10 +131,11 @@ pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Sou
 
 /// Begins to open every source.
 async fn begin_all(config: &Config, common: &Common) -> Vec<Task> {
-    let looked = join_all(config.sources.iter().map(|source| timeout(LOOKING, looked_at(source)))).await;
+    let looked =
+        join_all(config.sources.iter().map(|source| timeout(LOOKING, kind::looked_at(source)))).await;
     // One after the other: a prompt cannot be shared.
     let began = |(looked, source): (std::result::Result<Result<()>, Elapsed>, &config::Source)| match looked {
-        Ok(there) => begin(there.and_then(|()| spec(source, common)), common),
+        Ok(there) => begin(there.and_then(|()| kind::opener(source, common))),
         Err(_) => begin_late(source.clone(), common.clone()),
     };
     looked.into_iter().zip(&config.sources).map(began).collect()
@@ -142,39 +143,20 @@ async fn begin_all(config: &Config, common: &Common) -> Vec<Task> {
 
 /// Opens a source whose place may hang on a task of its own, which finds that out.
 fn begin_late(source: config::Source, common: Common) -> Task {
-    tokio::spawn(async move {
-        let spec = prepared(&source, &common).await?;
-        restic::open(spec, common.shared).await
-    })
+    tokio::spawn(async move { prepared(&source, &common).await?.await })
 }
 
 /// What is needed to open a source that nobody waits for a prompt of.
-pub(super) async fn prepared(source: &config::Source, common: &Common) -> Result<restic::Spec> {
-    looked_at(source).await?;
+pub(super) async fn prepared(source: &config::Source, common: &Common) -> Result<Opener> {
+    kind::looked_at(source).await?;
     let (source, common) = (source.clone(), common.clone());
-    let spec = tokio::task::spawn_blocking(move || spec(&source, &common)).await;
-    spec.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
-}
-
-/// Looks whether there is a repository, where that is on this machine: nobody should type a password for what is not
-/// there.
-async fn looked_at(source: &config::Source) -> Result<()> {
-    let places = [Some(&source.location), source.hot.as_ref()].into_iter().flatten();
-    for path in places.filter_map(Location::as_path) {
-        let within = source.within.clone().filter(|_| source.location.as_path() == Some(path));
-        let look = move |path: &Path| match within {
-            Some(within) => recognise::restic_at(path).and_then(|()| Local::within(path, &within).map(drop)),
-            None => recognise::restic_at(path),
-        };
-        place::look(path, look).await.context(|| source.title.clone())?;
-    }
-    Ok(())
+    let opener = tokio::task::spawn_blocking(move || kind::opener(&source, &common)).await;
+    opener.unwrap_or_else(|e| Err(Error::caused_by(Kind::Internal, "opening ended", e)))
 }
 
 /// Opens a source on a task of its own.
-pub(super) fn begin(spec: Result<restic::Spec>, common: &Common) -> Task {
-    let shared = Arc::clone(&common.shared);
-    tokio::spawn(async move { restic::open(spec?, shared).await })
+pub(super) fn begin(opener: Result<Opener>) -> Task {
+    tokio::spawn(async move { opener?.await })
 }
 
 /// A call of a distant store ends after this: a little before whoever waits for file data gives up by default, so that
@@ -199,37 +181,6 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
         Location::Rclone(place) => stores::by_rclone(place, credentials),
         Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
     }
-}
-
-/// What the restic room needs to open a source that was looked at. Blocks.
-fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
-    process::keep_secrets()?;
-    let mut source = source.clone();
-    source.read_secrets()?;
-    let titled = || source.title.clone();
-    let hot = source.hot.as_ref().map(|hot| store(hot, &source.credentials)).transpose().context(titled)?;
-    let cold = match (&source.location, &source.within) {
-        (Location::Local(path), Some(within)) => {
-            let local = Local::at(path, Some(within), place::of(path));
-            local.map(|local| Arc::new(local) as Arc<dyn ObjectStore>)
-        }
-        (location, _) => store(location, &source.credentials),
-    };
-    let cold = cold.context(titled)?;
-    let password = source.password.read(&source.name, &source.title)?;
-    let share = source.cache_share.as_ref();
-    let kept = |location, store| common.kept(location, &source.credentials, store, &source.title, share);
-    let (cold, drawer) = kept(&source.location, cold);
-    let kept = |(location, hot)| kept(location, hot).0;
-    let hot = source.hot.as_ref().zip(hot).map(kept);
-    Ok(restic::Spec {
-        name: source.title.clone(),
-        store: cold,
-        hot,
-        drawer,
-        password: password.into_bytes(),
-        key_hint: source.key_hint.clone(),
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::discovery::Discovery;
 use super::keep::Common;
 use super::open::store;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SourceKind};
 use crate::error::{Error, Kind, Result};
 use crate::namespace::Members;
 use crate::store::ObjectStore;
@@ -22,8 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// once. The secrets of `config` are known.
 pub fn round_trips(config: &Config, runtime: &Handle) -> Vec<Result<Duration>> {
     let _runtime = runtime.enter();
-    let stores: Vec<_> =
-        config.sources.iter().map(|source| store(&source.location, &source.credentials)).collect();
+    let of = |source: &config::Source| match source.kind {
+        SourceKind::Restic => store(&source.location, &source.credentials),
+        SourceKind::Directory => Err(Error::new(Kind::Unsupported, "is no store of objects")),
+    };
+    let stores: Vec<_> = config.sources.iter().map(of).collect();
     runtime.block_on(join_all(stores.into_iter().map(|store| async {
         let late = |_| Error::new(Kind::TimedOut, format!("no answer in {} s", PATIENCE.as_secs()));
         timeout(PATIENCE, round_trip(store)).await.map_err(late)?

@@ -107,8 +107,8 @@ impl Reload {
 
     /// Opens what is new. What cannot be opened now is tried again, as when it was mounted.
     async fn open(&self, plan: &Plan) -> Result<(Vec<Member>, Vec<Arc<dyn Members>>)> {
-        let specs = join_all(plan.sources.iter().map(|source| prepared(source, &self.common))).await;
-        let tasks = specs.into_iter().map(|spec| begin(spec, &self.common)).collect();
+        let openers = join_all(plan.sources.iter().map(|source| prepared(source, &self.common))).await;
+        let tasks = openers.into_iter().map(begin).collect();
         let opened = plan.sources.iter().zip(together::settled(tasks).await).map(|(source, opening)| {
             let opened = match opening {
                 Opening::Done(Ok(opened)) => opened,

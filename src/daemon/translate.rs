@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::kind;
 use crate::config::{self, Config};
 use crate::fuse;
 use crate::namespace::{self, Member};
@@ -13,6 +14,7 @@ pub fn member(source: Arc<dyn Source>, config: &config::Source) -> Member {
     Member {
         source,
         set: config.set.clone(),
+        parts: kind::parts(config),
         member: config.name.clone(),
         filter: namespace::Filter { hosts, tags, paths },
         access: config.access.map(access),

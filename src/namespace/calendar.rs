@@ -178,7 +178,8 @@ pub(super) fn rfc3339(time: &SnapshotTime) -> String {
     format!("{local}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a snapshot can be called so.
+pub(super) fn is_name(name: &str) -> bool {
     shows(name.as_bytes()) && name.len() <= LONGEST && name != LATEST && !name.contains(char::is_control)
 }
 

@@ -64,9 +64,12 @@ pub trait Members: Send + Sync {
 pub struct Member {
     /// The source.
     pub source: Arc<dyn Source>,
-    /// Template of set names over `{host} {user} {path} {tag} {member}`; `None` for `{host}@+{path}`. `{tag}` makes one
-    /// set for each tag; what a snapshot lacks is `unknown`.
+    /// Template of set names over `{host} {user} {path} {tag} {member}` and `parts`; `None` for the name that is given
+    /// where a snapshot lies, else `{host}@+{path}`. `{tag}` makes one set for each tag; what a snapshot lacks is
+    /// `unknown`.
     pub set: Option<String>,
+    /// What else snapshots of the source name ([`Given::parts`](crate::tree::Given::parts)).
+    pub parts: Vec<String>,
     /// What `{member}` stands for: the source's name in the configuration.
     pub member: String,
     /// Which snapshots are shown.

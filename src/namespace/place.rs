@@ -50,7 +50,7 @@ impl Placer {
     /// Checks what the configuration says of a member. Errors: `Usage`, naming the member.
     pub(super) fn new(member: &Member) -> Result<Self> {
         let of = || format!("source {}", member.member);
-        let template = Template::parse(member.set.as_deref()).context(of)?;
+        let template = Template::parse(member.set.as_deref(), &member.parts).context(of)?;
         let zone = member.zone.as_deref().map(calendar::zone).transpose().context(of)?;
         Ok(Placer { template, zone })
     }
@@ -66,7 +66,10 @@ impl Placer {
         let mut out = Placement::default();
         let mut sets = HashSet::new();
         for (index, snapshot) in (0u32..).zip(list).filter(|(_, s)| member.filter.wants(s)) {
-            let plain: Arc<str> = calendar.name(&snapshot.time, self.zone.as_ref()).into();
+            let plain = match &snapshot.given.label {
+                Some(label) if calendar::is_name(label) => label.clone(),
+                _ => calendar.name(&snapshot.time, self.zone.as_ref()).into(),
+            };
             let instant = snapshot.time.instant;
             let day = calendar.day(instant);
             for (path, recorded) in (0u32..).zip(snapshot.paths.iter()) {
@@ -118,11 +121,13 @@ mod tests {
     use super::*;
     use crate::namespace::fake::{self, Describe, FakeSource};
     use crate::namespace::{Filter, Rename, TimeStyle};
+    use crate::tree::Given;
 
     fn member() -> Member {
         Member {
             source: FakeSource::new("repo"),
             set: None,
+            parts: Vec::new(),
             member: "home".into(),
             filter: Filter::default(),
             access: None,
@@ -160,6 +165,19 @@ mod tests {
         member.filter = Filter { hosts: vec!["h".into()], paths: vec!["/b".into()], ..Filter::default() };
         let found = place(&member, &list, &[]).placed;
         assert_eq!(found.iter().map(|p| (p.snapshot, p.path)).collect::<Vec<_>>(), [(0, 1)]);
+    }
+
+    #[test]
+    fn a_snapshot_that_tells_no_time_is_called_as_it_is_given() {
+        let labelled = |label: &str| {
+            let given = Given { label: Some(label.into()), ..Given::default() };
+            place(&member(), &[fake::snapshot("ab").given(given)], &[]).placed.remove(0)
+        };
+        let placed = labelled("before the upgrade");
+        assert_eq!((&*placed.plain, placed.instant.secs), ("before the upgrade", 1_772_334_000));
+        for no_name in ["latest", "", "a/b", "a\nb", "..", &"x".repeat(241)] {
+            assert_eq!(&*labelled(no_name).plain, "20260301_030000", "{no_name:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ const DEFAULT: &str = "{host}@+{path}";
 /// A template of set names, such as `{host}@+{path}`.
 pub(super) struct Template {
     parts: Vec<Part>,
+    /// Nothing was said, so that a name that is given goes before it.
+    is_default: bool,
 }
 
 enum Part {
@@ -21,11 +23,15 @@ enum Part {
     Path,
     Tag,
     Member,
+    /// What the snapshot's place says under this name.
+    Given(String),
 }
 
 impl Template {
-    /// Parses `text`, or takes the default. Errors: `Usage`, saying what is wrong with which template.
-    pub(super) fn parse(text: Option<&str>) -> Result<Self> {
+    /// Parses `text`, or takes the default; `given` are the names that it knows besides its own. Errors: `Usage`, saying
+    /// what is wrong with which template.
+    pub(super) fn parse(text: Option<&str>, given: &[String]) -> Result<Self> {
+        let is_default = text.is_none();
         let text = text.unwrap_or(DEFAULT);
         let refuse = |why: &str| Err(Error::new(Kind::Usage, format!("set = {text:?}: {why}")));
         let mut parts = Vec::new();
@@ -39,7 +45,8 @@ impl Template {
                 "path" => Part::Path,
                 "tag" => Part::Tag,
                 "member" => Part::Member,
-                _ => return refuse("it knows {host}, {user}, {path}, {tag} and {member}"),
+                other if given.iter().any(|known| known == other) => Part::Given(other.to_owned()),
+                _ => return refuse(&format!("it knows {}", known(given))),
             });
             rest = tail;
         }
@@ -53,11 +60,14 @@ impl Template {
                 "the name of a set holds @+ (which keeps it apart from `current`, `at` and groups)",
             );
         }
-        Ok(Template { parts })
+        Ok(Template { parts, is_default })
     }
 
     /// The uncut names for one path of a snapshot: one, or one for each tag where the template says `{tag}`.
     pub(super) fn expand(&self, snapshot: &Snapshot, path: &[u8], member: &str) -> Vec<Vec<u8>> {
+        if let Some(set) = snapshot.given.set.as_ref().filter(|_| self.is_default) {
+            return vec![set.to_vec()];
+        }
         if self.parts.iter().any(|part| matches!(part, Part::Tag)) && !snapshot.tags.is_empty() {
             return snapshot.tags.iter().map(|tag| self.fill(snapshot, path, member, tag)).collect();
         }
@@ -65,8 +75,13 @@ impl Template {
     }
 
     fn fill(&self, snapshot: &Snapshot, path: &[u8], member: &str, tag: &str) -> Vec<u8> {
-        let or_unknown =
-            |value: Option<&str>| name::text(value.filter(|v| !v.is_empty()).unwrap_or(UNKNOWN).as_bytes());
+        let bytes =
+            |value: Option<&[u8]>| name::text(value.filter(|v| !v.is_empty()).unwrap_or(UNKNOWN.as_bytes()));
+        let or_unknown = |value: Option<&str>| bytes(value.map(str::as_bytes));
+        let given = |name: &str| {
+            let part = snapshot.given.parts.iter().find(|(part, _)| **part == *name);
+            bytes(part.map(|(_, value)| &**value))
+        };
         let mut name = Vec::new();
         for part in &self.parts {
             match part {
@@ -76,10 +91,19 @@ impl Template {
                 Part::Path => name.extend(name::path(path)),
                 Part::Tag => name.extend(or_unknown(Some(tag))),
                 Part::Member => name.extend(or_unknown(Some(member))),
+                Part::Given(part) => name.extend(given(part)),
             }
         }
         name
     }
+}
+
+/// What a template may say, for people.
+fn known(given: &[String]) -> String {
+    let own = ["host", "user", "path", "tag", "member"].into_iter();
+    let given = given.iter().map(String::as_str).filter(|name| !own.clone().any(|own| own == *name));
+    let names: Vec<String> = own.clone().chain(given).map(|name| format!("{{{name}}}")).collect();
+    names.join(", ")
 }
 
 /// The rename rules of the configuration, in order.
@@ -125,9 +149,10 @@ impl Renames {
 mod tests {
     use super::*;
     use crate::namespace::fake::{self, Describe};
+    use crate::tree::Given;
 
     fn expand(template: &str, snapshot: &Snapshot) -> Vec<String> {
-        let template = Template::parse(Some(template)).unwrap();
+        let template = Template::parse(Some(template), &["n".to_owned()]).unwrap();
         let names = template.expand(snapshot, &snapshot.paths[0], "m/1");
         names.into_iter().map(|n| String::from_utf8(n).unwrap()).collect()
     }
@@ -143,6 +168,23 @@ mod tests {
         assert_eq!(expand("cernbox@+eos+{member}", &snapshot), ["cernbox@+eos+m%2F1"]);
         assert_eq!(expand("{user}.{host}@+{path}", &snapshot), ["bob.db@+srv+a%2Bb"]);
         assert_eq!(expand("{tag}@+{path}", &snapshot), ["x@+srv+a%2Bb", "y%25@+srv+a%2Bb"]);
+    }
+
+    #[test]
+    fn a_set_is_called_as_it_is_given_unless_a_template_says_otherwise() {
+        let parts = [("n".into(), b"7/\xff".as_slice().into())].into();
+        let given = Given { set: Some(b"h@+a%+b".as_slice().into()), label: None, parts };
+        let snapshot = fake::snapshot("ab").host("h").given(given);
+        let default = Template::parse(None, &[]).unwrap();
+        assert_eq!(default.expand(&snapshot, b"/a", "m"), [b"h@+a%+b"]);
+        let template = Template::parse(Some("{host}@+no{n}"), &["n".to_owned()]).unwrap();
+        assert_eq!(template.expand(&snapshot, b"/a", "m"), [b"h@+no7%2F\xff"]);
+        assert_eq!(expand("{host}@+{n}", &fake::snapshot("ab").host("h")), ["h@+unknown"]);
+        let refused = Template::parse(Some("{m}@+"), &["n".to_owned(), "host".to_owned()]).err().unwrap();
+        assert!(
+            refused.to_string().ends_with("it knows {host}, {user}, {path}, {tag}, {member}, {n}"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -162,7 +204,7 @@ mod tests {
             ("current", "holds @+"),
             ("", "holds @+"),
         ] {
-            let error = Template::parse(Some(template)).err().unwrap();
+            let error = Template::parse(Some(template), &[]).err().unwrap();
             assert!(error.to_string().contains(reason), "{template}: {error}");
             assert_eq!(error.kind(), Kind::Usage);
         }

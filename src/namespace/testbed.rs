@@ -44,6 +44,7 @@ pub fn member(source: &Arc<FakeSource>) -> Member {
     Member {
         source: source.clone(),
         set: None,
+        parts: Vec::new(),
         member: "member".into(),
         filter: Filter::default(),
         access: None,

@@ -13,6 +13,6 @@ pub use change::{Change, ChangeSink};
 pub use meta::{FileType, Identity, Meta, Time, Validity};
 pub use node::{BEGINNING, Content, Cookie, Dir, Entry, File, Listing, Node, Reader, STRIDE, Sink, Xattrs};
 pub use snapshot::{
-    Ancestor, Ancestors, Opened, Snapshot, SnapshotId, SnapshotTime, Source, SourceHealth, Usage,
+    Ancestor, Ancestors, Given, Opened, Part, Snapshot, SnapshotId, SnapshotTime, Source, SourceHealth, Usage,
 };
 pub use step::{Step, Wait};

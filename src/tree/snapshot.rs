@@ -40,7 +40,24 @@ pub struct Snapshot {
     /// What makes its content the same as a copy's elsewhere (the tree id): equal host, path, time and content are
     /// one date.
     pub content: Arc<str>,
+    /// What names it where it lies.
+    pub given: Given,
 }
+
+/// How a snapshot is called by those who made it, where that says more than host, path and time do. All of it is empty
+/// for kinds whose snapshots have no names but their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The name of its set as it stands there, which is shown byte for byte: it holds `@+`, and can be a name.
+    pub set: Option<Arc<[u8]>>,
+    /// Its own name, by which it is shown because it tells no time.
+    pub label: Option<Arc<str>>,
+    /// What the named parts of its place stand for, for templates of set names.
+    pub parts: Arc<[Part]>,
+}
+
+/// A named part of a place, and what it stands for.
+pub type Part = (Arc<str>, Arc<[u8]>);
 
 /// What is known of a directory above a backed-up path: enough to decide who may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use backupfs::error::{Error, Kind, Result};
 use backupfs::tree::{
-    Ancestor, Ancestors, Content, Cookie, Dir, Entry, File, FileType, Identity, Listing, Meta, Node, Opened,
-    Reader, Sink, Snapshot, SnapshotId, SnapshotTime, Source, SourceHealth, Step, Time, Usage, Validity,
-    Xattrs,
+    Ancestor, Ancestors, Content, Cookie, Dir, Entry, File, FileType, Given, Identity, Listing, Meta, Node,
+    Opened, Reader, Sink, Snapshot, SnapshotId, SnapshotTime, Source, SourceHealth, Step, Time, Usage,
+    Validity, Xattrs,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -30,6 +30,8 @@ pub trait Describe: Sized {
     fn at(self, time: &str) -> Self;
     /// Sets what makes copies equal.
     fn content(self, content: &str) -> Self;
+    /// Sets what names it where it lies.
+    fn given(self, given: Given) -> Self;
     /// Makes it a copy of another snapshot, as `restic copy` does.
     fn copy_of(self, original: &Snapshot) -> Self;
 }
@@ -47,6 +49,7 @@ pub fn snapshot(short: &str) -> Snapshot {
         tags: [].into(),
         paths: [b"/".as_slice().into()].into(),
         content: format!("tree of {id}").into(),
+        given: Given::default(),
     }
 }
 
@@ -81,6 +84,10 @@ impl Describe for Snapshot {
 
     fn content(self, content: &str) -> Self {
         Snapshot { content: content.into(), ..self }
+    }
+
+    fn given(self, given: Given) -> Self {
+        Snapshot { given, ..self }
     }
 
     fn copy_of(self, original: &Snapshot) -> Self {

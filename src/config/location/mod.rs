@@ -23,6 +23,7 @@ pub use s3::S3;
 pub use sftp::Sftp;
 
 use super::Secret;
+use super::kind::{KINDS, SourceKind};
 use super::nearest::nearest;
 use super::wire;
 use crate::error::{Error, Kind, Result};
@@ -59,7 +60,7 @@ pub struct Spelled {
 }
 
 /// What locations begin with that are read.
-const SCHEMES: &[&str] = &["local", "restic", "s3", "rest", "sftp", "rclone"];
+const SCHEMES: &[&str] = &["local", "restic", "directory", "s3", "rest", "sftp", "rclone"];
 
 /// What locations begin with that are not, and what to do about it.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -70,7 +71,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kopia", LATER),
     ("velero", LATER),
     ("zfs", LATER),
-    ("directory", LATER),
     ("objects", LATER),
 ];
 const CLOUD: &str = "reach it by rclone:REMOTE:PATH";
@@ -99,8 +99,9 @@ pub fn parse(spelled: &OsStr, base: &Path) -> Result<Spelled> {
     let rest = bytes.get(scheme.len() + 1..).unwrap_or_default();
     match scheme {
         "local" => return local(rest, base),
-        // The kind of backup, which is the only one; what follows is a location of its own.
+        // The kind of backup; what follows is a location of its own.
         "restic" => return parse(OsStr::from_bytes(rest), base),
+        "directory" => return local(rest, base),
         _ => {}
     }
     if !SCHEMES.contains(&scheme) {
@@ -120,9 +121,15 @@ pub fn parse(spelled: &OsStr, base: &Path) -> Result<Spelled> {
     }
 }
 
+/// What is at a location, where its spelling begins with that.
+pub fn kind_of(spelled: &OsStr) -> Option<SourceKind> {
+    let scheme = scheme(spelled.as_bytes())?;
+    KINDS.iter().find(|(word, _)| *word == scheme).map(|(_, kind)| *kind)
+}
+
 fn local(path: &[u8], base: &Path) -> Result<Spelled> {
     if path.is_empty() {
-        return Err(usage("the path of a repository is empty"));
+        return Err(usage("its path is empty"));
     }
     Ok(Location::Local(base.join(OsStr::from_bytes(path))).into())
 }
@@ -361,7 +368,7 @@ mod tests {
             ("S3:https://h/b", Kind::Usage, "did you mean \"s3:\"?"),
             ("ssh://u:hunter2@h/x", Kind::Usage, "did you mean \"sftp:\"?"),
             ("ftp://u:hunter2@h/", Kind::Usage, "did you mean \"sftp:\"?"),
-            ("gopher://u:hunter2@h/", Kind::Usage, "those begin with local:, restic:, s3:"),
+            ("gopher://u:hunter2@h/", Kind::Usage, "those begin with local:, restic:, directory:, s3:"),
         ] {
             let error = parsed(spelled).unwrap_err();
             assert_eq!(error.kind(), kind, "{spelled}");

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::format::snapshot::RawSnapshot;
 use crate::source::chunked::Id;
-use crate::tree::{Snapshot, SnapshotId};
+use crate::tree::{Given, Snapshot, SnapshotId};
 
 /// A snapshot and the root of its tree.
 pub(super) struct Held {
@@ -32,6 +32,7 @@ impl Held {
             tags: raw.tags.into_iter().map(Arc::from).collect(),
             paths: paths.into(),
             content: raw.tree.to_string().into(),
+            given: Given::default(),
         };
         Held { snapshot, tree: raw.tree }
     }

@@ -12,7 +12,7 @@ use super::descriptor::{Descriptor, Slot};
 use super::stat::Stat;
 use super::view::View;
 use crate::error::{Error, Kind, Result};
-use crate::tree::{File, FileType, Reader, Step};
+use crate::tree::{Backing, File, FileType, Reader, Step};
 
 /// A regular file at its place, as it was when it was found.
 pub(super) struct HostFile(Arc<Known>);
@@ -122,6 +122,12 @@ impl Reader for HostReader {
             Some(bytes) => Step::ok(bytes),
             None => self.wait(move |fd| read(fd, offset, len)),
         }
+    }
+
+    fn backing(&self) -> Option<Backing> {
+        // A server that hangs must not hang its readers in the kernel, where no deadline ends that.
+        let is_near = self.file.view.at_hand().is_some_and(|top| top.is_near);
+        self.slot.get().filter(|_| is_near).map(|fd| fd as Backing)
     }
 
     fn next_data(&self, offset: u64) -> Step<Option<u64>> {

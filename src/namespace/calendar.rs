@@ -154,7 +154,7 @@ impl Calendar {
 }
 
 /// A time zone as the configuration names it: `Europe/Berlin`, `+01:00`, `UTC`. Errors: `Usage`.
-pub(super) fn zone(name: &str) -> Result<TimeZone> {
+pub fn zone(name: &str) -> Result<TimeZone> {
     if let Some(offset) = fixed(name) {
         return Ok(TimeZone::fixed(offset));
     }

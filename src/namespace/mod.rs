@@ -40,6 +40,7 @@ mod survey;
 mod testbed;
 mod view;
 
+pub use calendar::zone;
 pub use clock::{Clock, SystemClock};
 pub use options::{Access, EXPECT_EVERY, Filter, Member, Members, Options, Rename, TimeStyle};
 

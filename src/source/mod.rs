@@ -1,4 +1,5 @@
 //! Kinds of backup. Each yields snapshots and trees of nodes; nothing above this room knows which kind it is.
 
 pub mod chunked;
+pub mod objects;
 pub mod restic;

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::repository::Repository;
 use crate::error::{Error, Kind, Result};
+use crate::source::chunked::Id;
 use crate::tree::SnapshotId;
 
 /// Directories nested deeper than this are not shown.
 const DEEPEST: u16 = 4096;
-
-/// Room for what most lists of parts come to.
-const SHORT: usize = 256;
 
 /// One path of one snapshot.
 pub(super) struct View {
@@ -46,12 +42,13 @@ impl View {
         number: usize,
         path: Arc<[u8]>,
     ) -> Arc<Self> {
-        let links = hash(&[
+        let links = Id::of(&[
             b"links",
             repository.id().as_bytes(),
             snapshot.as_bytes(),
             &(number as u64).to_le_bytes(),
-        ]);
+        ])
+        .half();
         Arc::new(View { repository, snapshot, path, links })
     }
 
@@ -59,14 +56,14 @@ impl View {
     /// is recorded but the name: links that were saved differently must not share pages.
     pub(super) fn link_key(&self, device: u64, inode: u64, digest: u128) -> u128 {
         let place = [device.to_le_bytes(), inode.to_le_bytes()].concat();
-        hash(&[b"link", &self.links.to_le_bytes(), &place, &digest.to_le_bytes()])
+        Id::of(&[b"link", &self.links.to_le_bytes(), &place, &digest.to_le_bytes()]).half()
     }
 }
 
 impl Place {
     /// The root of a view.
     pub(super) fn root(view: Arc<View>) -> Arc<Self> {
-        let hash = hash(&[b"path", view.repository.id().as_bytes(), &view.path]);
+        let hash = Id::of(&[b"path", view.repository.id().as_bytes(), &view.path]).half();
         Arc::new(Place::new(view, None, Box::default(), hash))
     }
 
@@ -116,11 +113,11 @@ impl Place {
 
     /// What a regular file called `name` with one link is identified by: its place, and everything recorded of it.
     pub(super) fn file_key(&self, name: &[u8], digest: u128) -> u128 {
-        hash(&[b"file", &self.hash_of(name).to_le_bytes(), &digest.to_le_bytes()])
+        Id::of(&[b"file", &self.hash_of(name).to_le_bytes(), &digest.to_le_bytes()]).half()
     }
 
     fn hash_of(&self, name: &[u8]) -> u128 {
-        hash(&[b"name", &self.hash.to_le_bytes(), name])
+        Id::of(&[b"name", &self.hash.to_le_bytes(), name]).half()
     }
 
     /// Refuses directories that nest without end.
@@ -174,38 +171,5 @@ impl Drop for Place {
         while let Some(place) = parent {
             parent = Arc::into_inner(place).and_then(|mut place| place.parent.take());
         }
-    }
-}
-
-/// Hashes parts so that no two lists of parts look alike. Cryptographic: in a shared mount nobody must be able to make
-/// an entry that is taken for a file of somebody else.
-fn hash(parts: &[&[u8]]) -> u128 {
-    let mut bytes = Vec::with_capacity(SHORT);
-    for part in parts {
-        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(part);
-    }
-    let mut half = [0; 16];
-    half.iter_mut().zip(digest(&SHA256, &bytes).as_ref()).for_each(|(to, from)| *to = *from);
-    u128::from_le_bytes(half)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_told_apart() {
-        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
-        assert_ne!(hash(&[b"", b"a"]), hash(&[b"a", b""]));
-        assert_ne!(hash(&[b"a"]), hash(&[b"a", b""]));
-        assert_eq!(hash(&[&[7; 5000], b"x"]), hash(&[&[7; 5000], b"x"]));
-    }
-
-    #[test]
-    fn it_is_sha_256_cut_to_its_first_half() {
-        // SHA-256 of eight zero bytes, the length of an empty part.
-        let expected = 0xaf55_70f5_a181_0b7a_f78c_af4b_c70a_660f_u128;
-        assert_eq!(hash(&[b""]).to_le_bytes(), expected.to_be_bytes());
     }
 }

@@ -23,7 +23,7 @@ use super::push::Watcher;
 use super::replies::{send_attribute, send_entry, send_listing, send_listing_plus};
 use super::state::State;
 use crate::observe::metrics;
-use crate::tree::{FileType, Step};
+use crate::tree::{Backing, FileType, Step};
 
 const NAME_LIMIT: usize = 255;
 
@@ -69,6 +69,13 @@ impl fuser::Filesystem for Filesystem {
         let zero_message =
             options.immutable && config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_ok();
         self.state.zero_message_opens.store(zero_message, Ordering::Relaxed);
+        // The files behind lie on no stacked file system themselves: then one may be stacked on this.
+        if !zero_message
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(1).is_ok()
+        {
+            self.state.passthrough.turn_on();
+        }
         // Requests that the kernel makes on its own, read-ahead above all; the default of 16 starves distant stores.
         let _ = config.set_max_background(128);
         Ok(())
@@ -124,8 +131,15 @@ impl fuser::Filesystem for Filesystem {
             reply,
             || self.state.open_file(ino.0),
             move |reply, file| {
-                let handle = FileHandle(state.files.insert(file));
-                reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+                let handle = FileHandle(state.files.insert(Arc::clone(&file)));
+                let register = |file: &Backing| reply.open_backing(&**file);
+                match state.passthrough.open(ino.0, file.size(), || file.backing(), register) {
+                    Some(behind) => {
+                        metrics::FUSE_PASSTHROUGHS.add(1);
+                        reply.opened_passthrough(handle, FopenFlags::FOPEN_NOFLUSH, &behind.id);
+                    }
+                    None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
+                }
             },
         );
     }
@@ -159,7 +173,7 @@ impl fuser::Filesystem for Filesystem {
     fn release(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
@@ -168,6 +182,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         metrics::FUSE_RELEASE.add(1);
         self.state.files.remove(handle.0);
+        self.state.passthrough.release(ino.0);
         reply.ok();
     }
 

@@ -20,6 +20,7 @@ mod mountinfo;
 mod notify;
 mod options;
 mod owner;
+mod passthrough;
 mod polling;
 mod push;
 mod readers;

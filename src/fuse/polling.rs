@@ -7,15 +7,17 @@
 //! * With three processors or more the kernel's door gets `O_NONBLOCK`, and the kernel thread, which tries again at
 //!   `EAGAIN`, spins instead of sleeping, unless others want the processor that it spins on.
 //! * With two, one would be taken from those who decode. Instead a thread of the lowest priority keeps the second busy,
-//!   so that the kernel wakes our thread where the one who asks has just gone to sleep. It gives way to any other work.
+//!   so that the kernel wakes our thread where the one who asks has just gone to sleep. It gives way to any other work,
+//!   and keeps our thread off its own processor.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{Error, Kind, Result};
 
@@ -47,6 +49,8 @@ pub(super) struct Pace {
     awake: AtomicBool,
     /// The kernel thread.
     thread: AtomicI32,
+    /// The processor that it ran on last.
+    processor: AtomicUsize,
     ends: AtomicBool,
     governor: OnceLock<Thread>,
 }
@@ -61,6 +65,7 @@ impl Pace {
             begun: Instant::now(),
             awake: AtomicBool::new(false),
             thread: AtomicI32::new(0),
+            processor: AtomicUsize::new(0),
             ends: AtomicBool::new(false),
             governor: OnceLock::new(),
         })
@@ -69,8 +74,11 @@ impl Pace {
     /// A request was answered at once. Called on the kernel thread.
     pub fn inline(&self) {
         let count = self.inline.fetch_add(1, Ordering::Relaxed);
-        if count.is_multiple_of(PORTION)
-            && self.portion_is_fast(self.begun.elapsed())
+        if !count.is_multiple_of(PORTION) {
+            return;
+        }
+        self.processor.store(rustix::thread::sched_getcpu(), Ordering::Relaxed);
+        if self.portion_is_fast(self.begun.elapsed())
             && !self.awake.swap(true, Ordering::Relaxed)
             && let Some(governor) = self.governor.get()
         {
@@ -163,6 +171,7 @@ fn watch(door: &OwnedFd, pace: &Pace, way: Way) {
 /// Keeps this thread's processor from idling.
 fn occupy(pace: &Pace) {
     let mut seen = pace.inline.load(Ordering::Relaxed);
+    let mut apart = Apart::new(pace.thread.load(Ordering::Relaxed));
     loop {
         let begun = Instant::now();
         while begun.elapsed() < SILENCE {
@@ -172,6 +181,50 @@ fn occupy(pace: &Pace) {
             Some(now) => seen = now,
             None => return,
         }
+        apart.keep(pace.processor.load(Ordering::Relaxed), rustix::thread::sched_getcpu());
+    }
+}
+
+/// Keeps a thread off the processor that this one occupies. The kernel wakes a thread where it ran last: once there, it
+/// would be woken there for as long as the requests come, while the processor of the one who asks idles.
+struct Apart {
+    thread: Option<Pid>,
+    /// Where it may run; `None` when the kernel does not tell.
+    allowed: Option<CpuSet>,
+    is_kept: bool,
+}
+
+impl Apart {
+    fn new(thread: i32) -> Self {
+        let thread = Pid::from_raw(thread);
+        let allowed = thread.and_then(|thread| sched_getaffinity(Some(thread)).ok());
+        Apart { thread, allowed, is_kept: false }
+    }
+
+    /// The thread ran on processor `there` last, and this one runs on `here`.
+    fn keep(&mut self, there: usize, here: usize) {
+        match (&self.allowed, there == here) {
+            (Some(allowed), true) => {
+                let mut others = *allowed;
+                others.unset(here);
+                // Where there is no other processor it fails, and the thread stays.
+                self.is_kept = sched_setaffinity(self.thread, &others).is_ok();
+            }
+            _ => self.free(),
+        }
+    }
+
+    fn free(&mut self) {
+        if let (Some(allowed), true) = (&self.allowed, self.is_kept) {
+            let _ = sched_setaffinity(self.thread, allowed);
+        }
+        self.is_kept = false;
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.free();
     }
 }
 
@@ -301,6 +354,31 @@ mod tests {
             (0..1000).for_each(|_| pace.waits());
             !is_awake(&pace)
         });
+    }
+
+    #[test]
+    fn a_thread_is_kept_off_one_processor_until_it_is_free() {
+        let thread = rustix::thread::gettid();
+        let allowed = || sched_getaffinity(Some(thread)).unwrap();
+        let all = allowed();
+        let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| all.is_set(*processor));
+        let (Some(here), Some(other)) = (processors.next(), processors.next()) else {
+            let mut apart = Apart::new(thread.as_raw_nonzero().get());
+            apart.keep(0, 0);
+            assert_eq!(allowed(), all, "the only processor stays");
+            return;
+        };
+        let mut apart = Apart::new(thread.as_raw_nonzero().get());
+        apart.keep(here, other);
+        assert_eq!(allowed(), all);
+        apart.keep(here, here);
+        assert!(!allowed().is_set(here) && allowed().is_set(other));
+        apart.keep(other, here);
+        assert_eq!(allowed(), all);
+        apart.keep(other, other);
+        assert!(!allowed().is_set(other));
+        drop(apart);
+        assert_eq!(allowed(), all);
     }
 
     #[test]

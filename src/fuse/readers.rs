@@ -11,7 +11,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Content, Node, Reader, Step};
+use crate::tree::{Backing, Content, Node, Reader, Step};
 
 /// Readers kept for inodes: more than files are read at the same time.
 const KEPT: u64 = 512;
@@ -35,6 +35,16 @@ impl OpenFile {
             }
             _ => Step::err(Error::new(Kind::Invalid, "not a regular file")),
         }
+    }
+
+    /// Its size, as the kernel was told.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file behind it that the kernel may read by itself.
+    pub fn backing(&self) -> Option<Backing> {
+        self.reader.backing()
     }
 
     /// Exactly the bytes from `offset` that a file of this size has, `len` at most.

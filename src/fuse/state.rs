@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fuser::FileAttr;
+use fuser::{BackingId, FileAttr};
 
 use super::directory::{OpenDir, Pins, directory};
 use super::failures::Failures;
 use super::inodes::{Inodes, Known, Origin, Place, resolve};
 use super::owner::Owners;
+use super::passthrough::Passthrough;
 use super::readers::{Handles, OpenFile, Readers};
 use super::xattrs::Rules;
 use super::{Options, attr};
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub files: Handles<OpenFile>,
     pub dirs: Handles<OpenDir>,
     pub pins: Pins,
+    /// Files that the kernel reads by itself.
+    pub passthrough: Passthrough<BackingId>,
     /// Opens need no message: agreed with the kernel.
     pub zero_message_opens: AtomicBool,
     readers: Readers,
@@ -61,6 +64,7 @@ impl State {
             files: Handles::new(),
             dirs: Handles::new(),
             pins: Pins::default(),
+            passthrough: Passthrough::off(),
             zero_message_opens: AtomicBool::new(false),
             readers: Readers::new(),
         }

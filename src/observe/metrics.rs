@@ -80,6 +80,8 @@ counters! {
     FUSE_READLINK: "fuse_readlink", Count;
     /// Requests of the kernel: files opened.
     FUSE_OPEN: "fuse_open", Count;
+    /// Opens after which the kernel reads a file of this machine by itself.
+    FUSE_PASSTHROUGHS: "fuse_passthroughs", Count;
     /// Requests of the kernel: reads of file data.
     FUSE_READ: "fuse_read", Count;
     /// Bytes of file data that the kernel was given when it asked for them.

@@ -11,7 +11,9 @@ mod step;
 
 pub use change::{Change, ChangeSink};
 pub use meta::{FileType, Identity, Meta, Time, Validity};
-pub use node::{BEGINNING, Content, Cookie, Dir, Entry, File, Listing, Node, Reader, STRIDE, Sink, Xattrs};
+pub use node::{
+    BEGINNING, Backing, Content, Cookie, Dir, Entry, File, Listing, Node, Reader, STRIDE, Sink, Xattrs,
+};
 pub use snapshot::{
     Ancestor, Ancestors, Given, Opened, Part, Snapshot, SnapshotId, SnapshotTime, Source, SourceHealth, Usage,
 };

@@ -1,6 +1,7 @@
 //! Nodes and what can be asked of them.
 
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -112,6 +113,9 @@ impl<F: FnMut(&Entry<'_>) -> ControlFlow<()>> Sink for F {
     }
 }
 
+/// An open file behind one that is shown, and what keeps it where it is.
+pub type Backing = Arc<dyn AsFd + Send + Sync>;
+
 /// A regular file.
 pub trait File: Send + Sync {
     /// A reader of its bytes. Readers are independent of each other and may be kept for long.
@@ -132,6 +136,12 @@ pub trait Reader: Send + Sync {
 
     /// The first offset at or after `offset` where a hole begins; the end of the file counts as one.
     fn next_hole(&self, offset: u64) -> Step<u64>;
+
+    /// An open file of this machine that holds exactly these bytes and is as fast as memory or a disk: the kernel may read
+    /// it by itself. `None` where reads have to come here.
+    fn backing(&self) -> Option<Backing> {
+        None
+    }
 }
 
 /// Extended attributes of a node. Names are full (`user.comment`, `system.posix_acl_access`).

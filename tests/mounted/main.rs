@@ -20,6 +20,7 @@ mod attributes;
 mod changes;
 mod faults;
 mod guard;
+mod host;
 mod listing;
 mod memory;
 mod permissions;

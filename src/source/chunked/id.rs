@@ -95,21 +95,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_told_apart() {
-        assert_ne!(Id::of(&[b"ab", b"c"]), Id::of(&[b"a", b"bc"]));
-        assert_ne!(Id::of(&[b"", b"a"]), Id::of(&[b"a", b""]));
-        assert_ne!(Id::of(&[b"a"]), Id::of(&[b"a", b""]));
-        assert_eq!(Id::of(&[&[7; 5000], b"x"]), Id::of(&[&[7; 5000], b"x"]));
-    }
-
-    #[test]
-    fn the_number_is_sha_256_cut_to_its_first_half() {
-        // SHA-256 of eight zero bytes, the length of an empty part.
-        let expected = 0xaf55_70f5_a181_0b7a_f78c_af4b_c70a_660f_u128;
-        assert_eq!(Id::of(&[b""]).half().to_le_bytes(), expected.to_be_bytes());
-    }
-
-    #[test]
     fn reads_what_it_writes_and_refuses_everything_else() {
         let text = "00ff0a1920c5bbe912c0cc0026aca46504d0d40de77561cedb3b170f94c1066d";
         let id: Id = text.parse().unwrap();

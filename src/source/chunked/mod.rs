@@ -4,9 +4,11 @@
 //! [`Loader`] does the rest: it plans ranged reads, fetches each blob once however many want it, decodes on the [`Pool`],
 //! keeps what was decoded, and looks for another place when one fails.
 
+pub mod acl;
 mod damage;
 mod filemap;
 mod flight;
+mod hash;
 mod id;
 mod index;
 mod loader;
@@ -24,6 +26,7 @@ mod zeros;
 pub use damage::Damage;
 pub use filemap::FileMap;
 pub use flight::{Boarding, Flights, Landing, Waiter};
+pub use hash::hash;
 pub use id::Id;
 pub use index::{
     BlobIndex, BlobKind, Gathering, IndexFile, NewSegments, Pages, Place, Shelf, Standing, Tender,

@@ -1,4 +1,4 @@
-//! What all chunk repositories of one process share: memory, processors, the cache directory.
+//! What all sources of one process share: memory, and for chunk repositories processors and the cache directory.
 
 use std::any::Any;
 use std::pin::pin;
@@ -13,10 +13,10 @@ use super::near::Near;
 use super::{Id, Pages, Pool};
 use crate::cache::{Budget, Folder, Weighed};
 
-/// A blob or a directory of one of the repositories, which are numbered as they open.
+/// A blob or a directory of one of the sources, which are numbered as they open.
 pub type Key = (u32, Id);
 
-/// A parsed directory: each kind of repository has its own form.
+/// A parsed directory: each kind of source has its own form.
 pub type Directory = Arc<dyn Any + Send + Sync>;
 
 /// What may be under way for those who wait, in bytes: a third of its part of the budget, within bounds that keep a few

@@ -12,7 +12,7 @@ use super::parsed::{Entry, Parsed};
 use super::pieces::{Object, PIECE};
 use super::table::Table;
 use crate::error::Error;
-use crate::source::chunked::Id;
+use crate::source::chunked::{Id, hash};
 use crate::tree::{
     BEGINNING, Content, Cookie, Dir, Entry as Listed, FileType, Identity, Listing, Meta, Node, Sink, Step,
     Time, Validity, Xattrs,
@@ -122,7 +122,7 @@ impl ObjectDir {
         let (prefix, name) = (self.prefix.as_bytes(), entry.name.as_bytes());
         let parts =
             [b"object", archive, prefix, name, entry.version.as_bytes(), entry.etag.as_bytes(), &bytes];
-        Identity::Key(Id::of(&parts).half())
+        Identity::Key(hash(&parts))
     }
 }
 

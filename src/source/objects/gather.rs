@@ -18,6 +18,9 @@ const WORTH: usize = 4;
 /// Objects of one key, of which more is not taken in: a block has to hold them.
 const MOST_VERSIONS: usize = 100_000;
 
+/// Which keys are listed together: those behind the first, up to and with the second.
+type Cut = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// What a stretch held.
 #[derive(Default)]
 struct Gathered {
@@ -96,7 +99,7 @@ async fn stretch(
     bucket: &dyn Bucket,
     shared: &Shared,
     extent: Extent,
-    (after, until): (Option<Arc<str>>, Option<Arc<str>>),
+    (after, until): Cut,
 ) -> Result<Gathered> {
     let mut gatherer = Gatherer::new(extent);
     let mut mark = after.map(|key| Mark { key: key.to_string(), version: None });
@@ -161,7 +164,7 @@ pub(super) async fn gather(
 }
 
 /// Where stretches begin and end: behind a key, up to and with another.
-fn cuts(known: Option<&Table>) -> Vec<(Option<Arc<str>>, Option<Arc<str>>)> {
+fn cuts(known: Option<&Table>) -> Vec<Cut> {
     let blocks = known.map_or(&[][..], |table| &table.blocks);
     let each = blocks.len().div_ceil(STRETCHES).max(WORTH);
     let mut cuts = Vec::new();

@@ -209,8 +209,10 @@ mod tests {
     use crate::source::chunked::Shared;
     use crate::store::bucket::{Stored, Version};
 
-    /// Keys with the moments at which they were written (a size) or deleted.
-    fn table(keys: &[(&str, &[(i64, Option<u64>)])]) -> Table {
+    /// A key with the moments at which it was written (a size) or deleted.
+    type Key<'a> = (&'a str, &'a [(i64, Option<u64>)]);
+
+    fn table(keys: &[Key<'_>]) -> Table {
         let mut keys = keys.to_vec();
         keys.sort();
         let mut packer = Packer::default();

@@ -22,7 +22,7 @@ const FOLDER: &str = "objects";
 
 /// What a file ends in: where the index begins (8 bytes), its checksum (16), and this.
 const MAGIC: &[u8; 16] = b"backupfs-list-01";
-const END: u64 = 8 + 16 + 16;
+const END: usize = 8 + 16 + 16;
 
 /// What stands behind the blocks.
 #[derive(Serialize, Deserialize)]
@@ -37,9 +37,9 @@ struct Index {
     blocks: Vec<Line>,
 }
 
-/// One block: its last key, its digest in two halves, and its length; they follow each other.
+/// One block: its last key, its digest, and its length; they follow each other.
 #[derive(Serialize, Deserialize)]
-struct Line(String, u64, u64, u32);
+struct Line(String, u128, u32);
 
 /// Where the listing of one bucket is kept.
 pub(super) struct Saved {
@@ -67,8 +67,8 @@ impl Saved {
         let failed = |e| Error::io("the kept listing of a bucket", e);
         let wrong = || Error::new(Kind::Corrupt, "the kept listing is damaged");
         let length = file.metadata().map_err(failed)?.len();
-        let end_at = length.checked_sub(END).ok_or_else(wrong)?;
-        let mut end = [0; END as usize];
+        let end_at = length.checked_sub(END as u64).ok_or_else(wrong)?;
+        let mut end = [0; END];
         file.read_exact_at(&mut end, end_at).map_err(failed)?;
         let (begin, rest) = end.split_first_chunk().ok_or_else(wrong)?;
         let (checksum, magic) = rest.split_first_chunk().ok_or_else(wrong)?;
@@ -108,10 +108,7 @@ impl Saved {
 
     fn index(&self, table: &Table) -> Index {
         let listed = table.listed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let line = |block: &Block| {
-            let (high, low) = ((block.digest >> 64) as u64, (block.digest & u128::from(u64::MAX)) as u64);
-            Line(block.last.to_string(), high, low, block.place.length())
-        };
+        let line = |block: &Block| Line(block.last.to_string(), block.digest, block.place.length());
         Index {
             identity: self.identity.clone(),
             versions: self.versions,
@@ -127,9 +124,9 @@ impl Saved {
 fn table(index: Index, file: &Arc<File>) -> Table {
     let mut at = 0;
     let mut blocks = Vec::with_capacity(index.blocks.len());
-    for Line(last, high, low, length) in index.blocks {
+    for Line(last, digest, length) in index.blocks {
         let place = Place::File { file: Arc::clone(file), at, length };
-        blocks.push(Block { last: last.into(), digest: u128::from(high) << 64 | u128::from(low), place });
+        blocks.push(Block { last: last.into(), digest, place });
         at += u64::from(length);
     }
     let listed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(index.listed));

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use super::directory::{NO_TREE, TreeDir};
-use super::format::tree::{NodeRef, acl};
+use super::format::tree::NodeRef;
 use super::parsed::Parsed;
 use super::snapshots::Held;
 use super::view::{Place, View};
 use crate::error::{Error, Kind, Result};
+use crate::source::chunked::acl;
 use crate::tree::{Ancestor, Ancestors, Content, FileType, Meta, Node, Opened, Validity};
 
 /// The content of the path of `view`.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::repository::Repository;
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::Id;
+use crate::source::chunked::hash;
 use crate::tree::SnapshotId;
 
 /// Directories nested deeper than this are not shown.
@@ -42,13 +42,12 @@ impl View {
         number: usize,
         path: Arc<[u8]>,
     ) -> Arc<Self> {
-        let links = Id::of(&[
+        let links = hash(&[
             b"links",
             repository.id().as_bytes(),
             snapshot.as_bytes(),
             &(number as u64).to_le_bytes(),
-        ])
-        .half();
+        ]);
         Arc::new(View { repository, snapshot, path, links })
     }
 
@@ -56,14 +55,14 @@ impl View {
     /// is recorded but the name: links that were saved differently must not share pages.
     pub(super) fn link_key(&self, device: u64, inode: u64, digest: u128) -> u128 {
         let place = [device.to_le_bytes(), inode.to_le_bytes()].concat();
-        Id::of(&[b"link", &self.links.to_le_bytes(), &place, &digest.to_le_bytes()]).half()
+        hash(&[b"link", &self.links.to_le_bytes(), &place, &digest.to_le_bytes()])
     }
 }
 
 impl Place {
     /// The root of a view.
     pub(super) fn root(view: Arc<View>) -> Arc<Self> {
-        let hash = Id::of(&[b"path", view.repository.id().as_bytes(), &view.path]).half();
+        let hash = hash(&[b"path", view.repository.id().as_bytes(), &view.path]);
         Arc::new(Place::new(view, None, Box::default(), hash))
     }
 
@@ -113,11 +112,11 @@ impl Place {
 
     /// What a regular file called `name` with one link is identified by: its place, and everything recorded of it.
     pub(super) fn file_key(&self, name: &[u8], digest: u128) -> u128 {
-        Id::of(&[b"file", &self.hash_of(name).to_le_bytes(), &digest.to_le_bytes()]).half()
+        hash(&[b"file", &self.hash_of(name).to_le_bytes(), &digest.to_le_bytes()])
     }
 
     fn hash_of(&self, name: &[u8]) -> u128 {
-        Id::of(&[b"name", &self.hash.to_le_bytes(), name]).half()
+        hash(&[b"name", &self.hash.to_le_bytes(), name])
     }
 
     /// Refuses directories that nest without end.

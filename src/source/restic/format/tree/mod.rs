@@ -4,7 +4,6 @@
 //! arenas (bytes, ids, what many nodes have in common) instead of a string per field. What cannot be shown is left out and reported
 //! as a [`Flaw`]; every name, target and attribute that is listed can be handed to the kernel as it is.
 
-pub mod acl;
 mod build;
 mod parse;
 mod record;

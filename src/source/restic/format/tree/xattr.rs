@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::acl;
 use super::parse::Text;
+use crate::source::chunked::acl;
 
 /// Linux's limits: one name, one value, all names of a node together (each with its NUL).
 const MAX_NAME: usize = 255;

@@ -1,0 +1,239 @@
+//! Directories of this machine as nodes of the shown tree.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+
+use super::beneath;
+use super::entries::{self, Entries, Found, Reading};
+use super::file::HostFile;
+use super::place::Place;
+use super::stat::Stat;
+use super::xattrs::{self, HostXattrs};
+use crate::error::{Error, Result};
+use crate::tree::{
+    Content, Cookie, Dir, Entry, FileType, Identity, Listing, Meta, Node, Sink, Step, Validity,
+};
+
+/// A directory at its place.
+#[derive(Clone)]
+pub(super) struct HostDir {
+    place: Arc<Place>,
+}
+
+impl HostDir {
+    /// The directory at `place`.
+    pub(super) fn at(place: Arc<Place>) -> Self {
+        HostDir { place }
+    }
+
+    /// Its own node, with these attributes.
+    pub(super) fn node(&self, stat: &Stat, has_xattrs: bool) -> Node {
+        let meta = stat.meta(0, Identity::Path, self.place.view.validity, has_xattrs);
+        self.with(meta, Content::Dir(Arc::new(self.clone())), b"")
+    }
+
+    /// Where it lies.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What `call` gives, where it may block.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Step<T> {
+        let host = Arc::clone(&self.place.view.host);
+        Step::wait(async move { host.run(call).await })
+    }
+
+    /// Whether the entry `name` is known to have no extended attributes.
+    pub(super) fn has_no_xattrs(&self, name: &[u8]) -> bool {
+        self.at_hand().and_then(|entries| Some(!entries.find(name)?.may_have_xattrs())).unwrap_or(false)
+    }
+
+    /// Notes that the entry `name` has no extended attributes.
+    pub(super) fn note_no_xattrs(&self, name: &[u8]) {
+        if let Some(entries) = self.at_hand()
+            && let Some(found) = entries.find(name)
+        {
+            found.has_no_xattrs();
+        }
+    }
+
+    /// The entries, if they are in memory and not too old.
+    fn at_hand(&self) -> Option<Arc<Entries>> {
+        let view = &self.place.view;
+        let kept = view.host.shared.directories.get(&self.place.key())?;
+        let entries = kept.downcast::<Entries>().ok()?;
+        match view.validity {
+            Validity::For(most) if entries.age() > most => None,
+            _ => Some(entries),
+        }
+    }
+
+    /// The entries, read if they are not in memory.
+    fn entries(&self) -> Step<Arc<Entries>> {
+        if let Some(entries) = self.at_hand() {
+            return Step::ok(entries);
+        }
+        let dir = self.clone();
+        self.wait(move || dir.read())
+    }
+
+    /// Reads the entries. Blocks.
+    fn read(&self) -> Result<Arc<Entries>> {
+        self.read_now().map_err(|error| self.place.explain(None, error))
+    }
+
+    fn read_now(&self) -> Result<Arc<Entries>> {
+        let view = &self.place.view;
+        let is_near = view.opened()?.is_near;
+        let dir = self.place.open()?;
+        let (_, device) = Stat::of(&dir).map_err(|e| Error::io("stat", e.into()))?;
+        let omit = &mut |name: &[u8], error| view.host.omit(view, &self.place.path_of(name), &error);
+        let entries = Arc::new(Entries::read(Reading { dir, device, is_near, omit })?);
+        let weight = entries.weight();
+        view.host.shared.directories.insert(self.place.key(), Arc::clone(&entries) as _, weight);
+        Ok(entries)
+    }
+
+    /// Looks one name up without reading the whole directory. Blocks.
+    fn find(&self, name: &[u8]) -> Result<Option<Node>> {
+        // What a file system hides is not listed, and begins with a dot: snapshots of Ceph, Gluster and ZFS.
+        if name.starts_with(b".") {
+            let entries = self.read()?;
+            return Ok(entries.find(name).map(|found| self.listed(&found)));
+        }
+        self.find_now(name).map_err(|error| self.place.explain(Some(name), error))
+    }
+
+    fn find_now(&self, name: &[u8]) -> Result<Option<Node>> {
+        let is_near = self.place.view.opened()?.is_near;
+        let dir = self.place.open()?;
+        let says = |e: Errno| Error::io("stat", e.into());
+        let (_, device) = Stat::of(&dir).map_err(says)?;
+        let (stat, target) = match entries::look(&dir, name, device) {
+            Err(Errno::NOENT) => {
+                // In a directory that was removed nothing is found either.
+                let removed = beneath::visit(&dir, |_, _| ()) == Err(Errno::NOENT);
+                return if removed { Err(entries::removed()) } else { Ok(None) };
+            }
+            found => found.map_err(says)?,
+        };
+        let has_xattrs = !is_near || xattrs::has_any(&dir, name);
+        Ok(Some(self.entry(name, &stat, &target, has_xattrs)))
+    }
+
+    fn listed(&self, found: &Found<'_>) -> Node {
+        self.entry(found.name, found.stat, found.target, found.may_have_xattrs())
+    }
+
+    /// The node of the entry `name`.
+    fn entry(&self, name: &[u8], stat: &Stat, target: &[u8], has_xattrs: bool) -> Node {
+        let meta = self.meta(stat, target, has_xattrs);
+        let content = match meta.kind {
+            FileType::Dir if stat.is_border => Content::Dir(Arc::new(Border)),
+            FileType::Dir => Content::Dir(Arc::new(HostDir::at(Arc::new(self.place.join(name))))),
+            FileType::File => {
+                let (view, path) = (Arc::clone(&self.place.view), self.place.path_of(name));
+                Content::File(Arc::new(HostFile::new(view, path, *stat)))
+            }
+            FileType::Symlink => Content::Symlink(Bytes::copy_from_slice(target)),
+            _ => Content::Special,
+        };
+        self.with(meta, content, name)
+    }
+
+    fn meta(&self, stat: &Stat, target: &[u8], has_xattrs: bool) -> Meta {
+        let view = &self.place.view;
+        let identity = match stat.kind() {
+            FileType::File => Identity::Key(stat.key(view.hash)),
+            _ => Identity::Path,
+        };
+        stat.meta(target.len(), identity, view.validity, has_xattrs)
+    }
+
+    fn with(&self, meta: Meta, content: Content, name: &[u8]) -> Node {
+        let xattrs = || Arc::new(HostXattrs { dir: self.clone(), name: name.into() }) as _;
+        Node { meta, content, xattrs: meta.has_xattrs.then(xattrs) }
+    }
+}
+
+/// Whether a directory can have an entry of this name at all.
+fn is_name(name: &[u8]) -> bool {
+    let fits = (1..=255).contains(&name.len()) && name != b"." && name != b"..";
+    fits && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
+impl Dir for HostDir {
+    fn lookup(&self, name: &[u8]) -> Step<Option<Node>> {
+        if !is_name(name) {
+            return Step::ok(None);
+        }
+        if let Some(entries) = self.at_hand() {
+            return Step::ok(entries.find(name).map(|found| self.listed(&found)));
+        }
+        let (dir, name) = (self.clone(), name.to_vec());
+        self.wait(move || dir.find(&name))
+    }
+
+    fn listing(&self) -> Step<Arc<dyn Listing>> {
+        let dir = self.clone();
+        self.entries().map(move |entries| Ok(Arc::new(Listed { dir, entries }) as Arc<dyn Listing>))
+    }
+}
+
+/// A directory with its entries.
+struct Listed {
+    dir: HostDir,
+    entries: Arc<Entries>,
+}
+
+impl Listing for Listed {
+    fn visit(&self, from: Cookie, sink: &mut dyn Sink) {
+        for found in self.entries.from(from) {
+            let meta = self.dir.meta(found.stat, found.target, found.may_have_xattrs());
+            let entry = Entry {
+                at: found.at,
+                next: found.at + 1,
+                name: found.name,
+                kind: meta.kind,
+                identity: meta.identity,
+                meta: Some(meta),
+            };
+            if sink.entry(&entry).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn node(&self, at: Cookie) -> Option<Node> {
+        self.entries.at(at).map(|found| self.dir.listed(&found))
+    }
+}
+
+/// Where another file system begins: its top is shown, and nothing in it.
+struct Border;
+
+impl Dir for Border {
+    fn lookup(&self, _: &[u8]) -> Step<Option<Node>> {
+        Step::ok(None)
+    }
+
+    fn listing(&self) -> Step<Arc<dyn Listing>> {
+        Step::ok(Arc::new(Nothing))
+    }
+}
+
+/// No entries.
+struct Nothing;
+
+impl Listing for Nothing {
+    fn visit(&self, _: Cookie, _: &mut dyn Sink) {}
+
+    fn node(&self, _: Cookie) -> Option<Node> {
+        None
+    }
+}

@@ -1,0 +1,306 @@
+//! A directory as it was read: every entry with its attributes, in the order of inodes, which is that of the disk.
+//!
+//! An entry's position is made of its inode number, so it means the same when the directory is read again, whatever came
+//! or went meanwhile.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::beneath;
+use super::stat::{Device, Stat};
+use super::xattrs;
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Cookie, FileType};
+
+/// Positions that one inode number takes: its links in this directory.
+const LINKS: u32 = 8;
+
+/// Inode numbers as far as they fit into a position.
+const NUMBERS: u64 = (1 << (62 - LINKS)) - 1;
+
+/// A directory in memory.
+pub(super) struct Entries {
+    /// Names, and after the name of a symbolic link its target.
+    text: Box<[u8]>,
+    /// In the order of their positions.
+    rows: Box<[Row]>,
+    /// Numbers of rows in the order of their names.
+    by_name: Box<[u32]>,
+    read: Instant,
+}
+
+/// An entry.
+struct Row {
+    at: Cookie,
+    name: u32,
+    target: u16,
+    length: u8,
+    attributes: AtomicU8,
+    stat: Stat,
+}
+
+/// An entry with what it is called.
+pub(super) struct Found<'a> {
+    pub at: Cookie,
+    pub name: &'a [u8],
+    /// Of a symbolic link.
+    pub target: &'a [u8],
+    pub stat: &'a Stat,
+    attributes: &'a AtomicU8,
+}
+
+/// What is known of an entry's extended attributes.
+const UNKNOWN: u8 = 0;
+const NONE: u8 = 1;
+const SOME: u8 = 2;
+
+impl Found<'_> {
+    /// Whether it may have extended attributes.
+    pub(super) fn may_have_xattrs(&self) -> bool {
+        self.attributes.load(Ordering::Relaxed) != NONE
+    }
+
+    /// Notes that it has none.
+    pub(super) fn has_no_xattrs(&self) {
+        self.attributes.store(NONE, Ordering::Relaxed);
+    }
+}
+
+/// How a directory is read.
+pub(super) struct Reading<'a, D> {
+    /// Where it is open.
+    pub dir: D,
+    pub device: Device,
+    /// Whether its file system is asked for extended attributes at once.
+    pub is_near: bool,
+    /// Hears of entries that cannot be shown, and why.
+    pub omit: &'a mut dyn FnMut(&[u8], Error),
+}
+
+impl Entries {
+    /// Reads a directory. Blocks. Errors: `Denied` when none of its entries may be looked at, `Stale` when it was removed.
+    pub(super) fn read<D: AsFd>(reading: Reading<'_, D>) -> Result<Self> {
+        let mut names = Vec::new();
+        let mut listed: Vec<(u64, usize, u8)> = Vec::new();
+        beneath::visit(&reading.dir, |name, ino| {
+            // No file system of Linux has a longer name.
+            if let Ok(length) = u8::try_from(name.len()) {
+                listed.push((ino & NUMBERS, names.len(), length));
+                names.extend_from_slice(name);
+            }
+        })
+        .map_err(|e| if e == Errno::NOENT { removed() } else { Error::io("listing", e.into()) })?;
+        let name_of = |&(_, start, length): &(u64, usize, u8)| {
+            names.get(start..start + usize::from(length)).unwrap_or_default()
+        };
+        listed.sort_unstable_by(|one, other| (one.0, name_of(one)).cmp(&(other.0, name_of(other))));
+        let mut gathered = Gathered::default();
+        for entry in &listed {
+            gathered.add(&reading, entry.0, name_of(entry));
+        }
+        let Gathered { text, rows, refused, .. } = gathered;
+        if rows.is_empty() && !refused.is_empty() && refused.iter().all(|(_, e)| e.kind() == Kind::Denied) {
+            return Err(Error::new(Kind::Denied, "its entries may not be looked at"));
+        }
+        refused.into_iter().for_each(|(name, error)| (reading.omit)(&name, error));
+        let too_many = |_| Error::new(Kind::Corrupt, "too many entries");
+        let mut by_name: Vec<u32> = (0..u32::try_from(rows.len()).map_err(too_many)?).collect();
+        let mut entries =
+            Entries { text: text.into(), rows: rows.into(), by_name: Box::default(), read: Instant::now() };
+        by_name.sort_unstable_by_key(|at| entries.name(*at));
+        entries.by_name = by_name.into();
+        Ok(entries)
+    }
+
+    /// Bytes it takes in memory.
+    pub(super) fn weight(&self) -> u64 {
+        (self.text.len() + size_of_val(&*self.rows) + size_of_val(&*self.by_name)) as u64
+    }
+
+    /// How long ago it was read.
+    pub(super) fn age(&self) -> Duration {
+        self.read.elapsed()
+    }
+
+    /// The entry called `name`.
+    pub(super) fn find(&self, name: &[u8]) -> Option<Found<'_>> {
+        let at = self.by_name.binary_search_by_key(&name, |at| self.name(*at)).ok()?;
+        self.rows.get(*self.by_name.get(at)? as usize).map(|row| self.found(row))
+    }
+
+    /// The entry at exactly `at`.
+    pub(super) fn at(&self, at: Cookie) -> Option<Found<'_>> {
+        let row = self.rows.binary_search_by_key(&at, |row| row.at).ok()?;
+        self.rows.get(row).map(|row| self.found(row))
+    }
+
+    /// The entries from position `at` on.
+    pub(super) fn from(&self, at: Cookie) -> impl Iterator<Item = Found<'_>> {
+        let first = self.rows.partition_point(|row| row.at < at);
+        self.rows.get(first..).unwrap_or_default().iter().map(|row| self.found(row))
+    }
+
+    fn found<'a>(&'a self, row: &'a Row) -> Found<'a> {
+        let start = row.name as usize;
+        let end = start + usize::from(row.length);
+        let text = |from: usize, to: usize| self.text.get(from..to).unwrap_or_default();
+        Found {
+            at: row.at,
+            name: text(start, end),
+            target: text(end, end + usize::from(row.target)),
+            stat: &row.stat,
+            attributes: &row.attributes,
+        }
+    }
+
+    fn name(&self, row: u32) -> &[u8] {
+        self.rows.get(row as usize).map_or(&[], |row| self.found(row).name)
+    }
+}
+
+/// Entries while they are looked at.
+#[derive(Default)]
+struct Gathered {
+    text: Vec<u8>,
+    rows: Vec<Row>,
+    /// The first free position.
+    free: Cookie,
+    refused: Vec<(Vec<u8>, Error)>,
+}
+
+impl Gathered {
+    fn add<D: AsFd>(&mut self, reading: &Reading<'_, D>, ino: u64, name: &[u8]) {
+        let at = self.free.max(ino << LINKS);
+        self.free = at + 1;
+        match self.row(reading, at, name) {
+            Ok(row) => self.rows.push(row),
+            Err(error) => self.refused.push((name.to_vec(), error)),
+        }
+    }
+
+    fn row<D: AsFd>(&mut self, reading: &Reading<'_, D>, at: Cookie, name: &[u8]) -> Result<Row> {
+        let (stat, target) =
+            look(&reading.dir, name, reading.device).map_err(|e| Error::io("stat", e.into()))?;
+        let too_much = |_| Error::new(Kind::Corrupt, "the directory is too large");
+        let start = u32::try_from(self.text.len()).map_err(too_much)?;
+        let has = if !reading.is_near {
+            UNKNOWN
+        } else if xattrs::has_any(&reading.dir, name) {
+            SOME
+        } else {
+            NONE
+        };
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(&target);
+        Ok(Row {
+            at,
+            name: start,
+            target: u16::try_from(target.len()).map_err(too_much)?,
+            length: u8::try_from(name.len()).map_err(too_much)?,
+            attributes: AtomicU8::new(has),
+            stat,
+        })
+    }
+}
+
+/// The attributes of the entry `name`, and where it leads, byte for byte, if it is a symbolic link.
+pub(super) fn look(dir: impl AsFd, name: &[u8], device: Device) -> rustix::io::Result<(Stat, Vec<u8>)> {
+    let stat = Stat::at(&dir, name, device)?;
+    if stat.kind() != FileType::Symlink {
+        return Ok((stat, Vec::new()));
+    }
+    let target = rustix::fs::readlinkat(&dir, name, Vec::new())?.into_bytes();
+    // Where file systems are mounted to be written, looking where it leads counts as an access.
+    Ok((Stat::at(&dir, name, device)?, target))
+}
+
+/// The error of listing a directory that was removed while it was open.
+pub(super) fn removed() -> Error {
+    Error::new(Kind::Stale, "the directory was removed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(path: &Path) -> Result<Entries> {
+        let dir = fs::File::open(path).unwrap();
+        let (_, device) = Stat::of(&dir).unwrap();
+        Entries::read(Reading { dir, device, is_near: true, omit: &mut |name, e| panic!("{name:?}: {e}") })
+    }
+
+    fn names(entries: &Entries) -> Vec<String> {
+        entries.from(0).map(|found| String::from_utf8(found.name.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_entry_is_found_by_name_and_by_position() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..500 {
+            fs::write(dir.path().join(format!("file {n}")), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("to/where", dir.path().join("link")).unwrap();
+        let entries = read(dir.path()).unwrap();
+        assert_eq!(entries.from(0).count(), 501);
+        let mut last = None;
+        for found in entries.from(0) {
+            assert!(last < Some(found.at));
+            last = Some(found.at);
+            assert_eq!(entries.at(found.at).unwrap().name, found.name);
+            assert_eq!(entries.find(found.name).unwrap().at, found.at);
+        }
+        assert!(last.unwrap() < 1 << 62);
+        assert_eq!(entries.find(b"link").unwrap().target, b"to/where");
+        assert!(entries.find(b"file 1x").is_none() && entries.at(1).is_none());
+        assert!(entries.weight() > 500 * 64);
+    }
+
+    #[test]
+    fn positions_mean_the_same_when_others_come_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..50 {
+            fs::write(dir.path().join(n.to_string()), "x").unwrap();
+        }
+        let before = read(dir.path()).unwrap();
+        for n in (0..50).step_by(2) {
+            fs::remove_file(dir.path().join(n.to_string())).unwrap();
+        }
+        fs::write(dir.path().join("new"), "x").unwrap();
+        let after = read(dir.path()).unwrap();
+        for name in (1..50).step_by(2).map(|n| n.to_string()) {
+            assert_eq!(before.find(name.as_bytes()).unwrap().at, after.find(name.as_bytes()).unwrap().at);
+        }
+        assert_eq!(names(&after).len(), 26);
+    }
+
+    #[test]
+    fn links_to_one_inode_have_positions_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("0"), "x").unwrap();
+        for n in 1..600 {
+            fs::hard_link(dir.path().join("0"), dir.path().join(n.to_string())).unwrap();
+        }
+        fs::write(dir.path().join("other"), "x").unwrap();
+        let entries = read(dir.path()).unwrap();
+        assert_eq!(entries.from(0).count(), 601);
+        assert!(entries.from(0).all(|found| entries.at(found.at).unwrap().name == found.name));
+    }
+
+    #[test]
+    fn a_removed_directory_is_no_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let open = fs::File::open(&gone).unwrap();
+        fs::remove_dir(&gone).unwrap();
+        let (_, device) = Stat::of(&open).unwrap();
+        let reading = Reading { dir: open, device, is_near: true, omit: &mut |_, _| () };
+        assert_eq!(Entries::read(reading).err().unwrap().kind(), Kind::Stale);
+    }
+}

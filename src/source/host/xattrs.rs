@@ -1,0 +1,111 @@
+//! Extended attributes of entries, whatever their type: a device is asked too, without being opened.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{lgetxattr, llistxattr, llistxattr_query};
+use rustix::io::Errno;
+
+use super::directory::HostDir;
+use crate::error::{Error, Result};
+use crate::tree::{Step, Xattrs};
+
+/// The largest value and the largest list that Linux has.
+const LARGEST: usize = 64 << 10;
+
+/// Extended attributes of the entry `name` of a directory, or of the directory itself where that is empty.
+pub(super) struct HostXattrs {
+    pub dir: HostDir,
+    pub name: Box<[u8]>,
+}
+
+impl HostXattrs {
+    /// Asks where that may block.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&HostDir, &[u8], &OsStr) -> Result<T> + Send + 'static,
+    ) -> Step<T> {
+        let (dir, name) = (self.dir.clone(), self.name.clone());
+        self.dir.wait(move || {
+            let place = dir.place();
+            let answer = place.open().and_then(|open| question(&dir, &name, entry(&open, &name).as_os_str()));
+            answer.map_err(|error| place.explain(Some(&*name).filter(|name| !name.is_empty()), error))
+        })
+    }
+}
+
+impl Xattrs for HostXattrs {
+    fn get(&self, name: &[u8]) -> Step<Option<Bytes>> {
+        if name.is_empty() || name.contains(&0) || self.dir.has_no_xattrs(&self.name) {
+            return Step::ok(None);
+        }
+        let wanted = name.to_vec();
+        self.ask(move |dir, name, path| {
+            let found = value(path, &wanted)?;
+            // Whoever asks for one will ask for others, and of most files there are none.
+            if found.is_none() && list(path).is_ok_and(|list| list.is_empty()) {
+                dir.note_no_xattrs(name);
+            }
+            Ok(found)
+        })
+    }
+
+    fn names(&self) -> Step<Vec<Bytes>> {
+        if self.dir.has_no_xattrs(&self.name) {
+            return Step::ok(Vec::new());
+        }
+        self.ask(|dir, name, path| {
+            let list = list(path).map_err(|e| Error::io("listxattr", e.into()))?;
+            if list.is_empty() {
+                dir.note_no_xattrs(name);
+            }
+            let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            Ok(names.map(Bytes::copy_from_slice).collect())
+        })
+    }
+}
+
+/// The path of an entry of an open directory, or of that itself, for calls that take no descriptor: the directory is the
+/// one that is open, wherever its name leads by now, and of the entry itself no link is followed.
+fn entry(dir: impl AsFd, name: &[u8]) -> PathBuf {
+    let open = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
+    open.join(if name.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(name) })
+}
+
+/// Whether the entry `name` of `dir`, or `dir` itself, may have any: only a clear answer is taken for a no.
+pub(super) fn has_any(dir: impl AsFd, name: &[u8]) -> bool {
+    !matches!(llistxattr_query(entry(dir, name)), Ok(0) | Err(Errno::OPNOTSUPP))
+}
+
+fn list(path: &OsStr) -> rustix::io::Result<Vec<u8>> {
+    filled(|buffer| llistxattr(path, spare_capacity(buffer)))
+        .or_else(|e| if e == Errno::OPNOTSUPP { Ok(Vec::new()) } else { Err(e) })
+}
+
+fn value(path: &OsStr, name: &[u8]) -> Result<Option<Bytes>> {
+    match filled(|buffer| lgetxattr(path, name, spare_capacity(buffer))) {
+        Ok(value) => Ok(Some(value.into())),
+        // One of `trusted.` may not be read by everybody, and then does not exist for them.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
+        Err(error) => Err(Error::io("getxattr", error.into())),
+    }
+}
+
+/// What `call` writes into a buffer: a small one first.
+pub(super) fn filled(
+    call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
+    for room in [256, LARGEST] {
+        let mut buffer = Vec::with_capacity(room);
+        match call(&mut buffer) {
+            Err(Errno::RANGE) if room < LARGEST => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(buffer),
+        }
+    }
+    Err(Errno::RANGE)
+}

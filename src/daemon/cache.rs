@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::cache::{self, Folder, Part, Summary};
+use crate::cache::{self, Folder, Part, Purged, Summary};
 use crate::error::{Error, Result};
 
 /// What lies in a cache directory.
@@ -53,17 +53,28 @@ pub fn cache_limit(dir: &Path, bytes: Option<u64>) -> Result<u64> {
 /// Empties the cache, the indexes included. Returns how many bytes went.
 pub fn cache_clear(dir: &Path) -> Result<u64> {
     let Some(folder) = existing(dir)? else { return Ok(0) };
-    let mut gone = cache::clear(&folder)?;
-    each_index(&folder, |shelf, name, bytes| {
-        gone += bytes;
-        shelf.remove(name)
-    })?;
-    Ok(gone)
+    Ok(cache::clear(&folder)? + remove_indexes(&folder, |_| true)?)
 }
 
-/// Removes what is kept of the stores called `name`. Returns how many bytes went, `None` when there is no such store.
+/// Removes what is kept of the stores called `name`, their indexes included. Returns how many bytes went, `None` when
+/// there is no such store.
 pub fn cache_purge(dir: &Path, name: &str) -> Result<Option<u64>> {
-    existing(dir)?.map_or(Ok(None), |folder| cache::purge(&folder, name))
+    let Some(folder) = existing(dir)? else { return Ok(None) };
+    let Some(Purged { bytes, marks }) = cache::purge(&folder, name)? else { return Ok(None) };
+    let is_of_it = |shelf: &Folder| marks.iter().any(|mark| shelf.stat(mark).is_ok());
+    Ok(Some(bytes + remove_indexes(&folder, is_of_it)?))
+}
+
+/// Removes the indexes that are `wanted` gone.
+fn remove_indexes(cache: &Folder, wanted: impl Fn(&Folder) -> bool) -> Result<u64> {
+    let mut gone = 0;
+    for shelf in shelves(cache)?.filter(wanted) {
+        each_file(&shelf, |name, bytes| {
+            gone += bytes;
+            shelf.remove(name)
+        })?;
+    }
+    Ok(gone)
 }
 
 fn existing(dir: &Path) -> Result<Option<Folder>> {
@@ -76,23 +87,27 @@ fn existing(dir: &Path) -> Result<Option<Folder>> {
 
 fn indexes(cache: &Folder) -> Result<u64> {
     let mut sum = 0;
-    each_index(cache, |_, _, bytes| {
-        sum += bytes;
-        Ok(())
-    })?;
+    for shelf in shelves(cache)? {
+        each_file(&shelf, |_, bytes| {
+            sum += bytes;
+            Ok(())
+        })?;
+    }
     Ok(sum)
 }
 
-/// Visits the files of all indexes, but for locks.
-fn each_index(cache: &Folder, mut visit: impl FnMut(&Folder, &str, u64) -> Result<()>) -> Result<()> {
+/// The directories of all indexes.
+fn shelves(cache: &Folder) -> Result<impl Iterator<Item = Folder>> {
     let index = cache.below("index")?;
-    for repository in index.names()? {
-        let Ok(shelf) = index.below(&repository) else { continue };
-        for name in shelf.names()?.iter().filter(|name| *name != "lock") {
-            // One that goes meanwhile is not there.
-            let Ok(lying) = shelf.stat(name) else { continue };
-            visit(&shelf, name, lying.bytes)?;
-        }
+    Ok(index.names()?.into_iter().filter_map(move |repository| index.below(&repository).ok()))
+}
+
+/// Visits the files of an index, but for its lock.
+fn each_file(shelf: &Folder, mut visit: impl FnMut(&str, u64) -> Result<()>) -> Result<()> {
+    for name in shelf.names()?.iter().filter(|name| *name != "lock") {
+        // One that goes meanwhile is not there.
+        let Ok(lying) = shelf.stat(name) else { continue };
+        visit(name, lying.bytes)?;
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ pub struct Common {
     pub shared: Arc<Shared>,
     /// Others than whoever mounts are let in.
     pub lets_others_in: bool,
+    /// How often sources are listed of which nothing else is said.
+    pub refresh: Duration,
     disk: Arc<Lazy>,
 }
 
@@ -52,7 +54,8 @@ impl Common {
             opened: OnceLock::new(),
         };
         let shared = Shared::with_cache(Budget::of(config.memory), cache);
-        (Common { shared, lets_others_in: config.mount.allow_other, disk: Arc::new(lazy) }, failure)
+        let (lets_others_in, refresh) = (config.mount.allow_other, config.refresh);
+        (Common { shared, lets_others_in, refresh, disk: Arc::new(lazy) }, failure)
     }
 
     /// The store of `location`, which people call `title`, behind the cache, and where its blobs are kept. As it was where

@@ -190,7 +190,10 @@ fn several_mounts_share_a_cache_and_one_may_be_emptied_under_them() {
     let shown: serde_json::Value = serde_json::from_str(&bed.cache(&["--json"])).unwrap();
     let store = shown["stores"][0]["store"].as_str().unwrap();
     assert!(store.contains(&name), "{store}");
+    assert!(shown["index_bytes"].as_u64().unwrap() > 0);
     assert!(bed.cache(&["purge", store]).contains("removed"));
+    let shown: serde_json::Value = serde_json::from_str(&bed.cache(&["--json"])).unwrap();
+    assert_eq!(shown["index_bytes"], 0, "its index goes with it");
     bed.server.stop();
     let (code, _) = run(bed.command("mount", "").arg(bed.mountpoint.path()));
     assert_eq!(code, 32, "nothing is left of it");

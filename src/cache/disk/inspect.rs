@@ -106,9 +106,18 @@ pub fn clear(cache: &Folder) -> Result<u64> {
     Ok(held.iter().map(|held| held.bytes).sum())
 }
 
+/// What was purged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Bytes that went.
+    pub bytes: u64,
+    /// Directories of others that hold a file so called have to do with the same stores.
+    pub marks: Vec<String>,
+}
+
 /// Removes everything of the stores that are called `name`, by themselves or by people. Returns how many bytes went, `None`
 /// when nothing of such a store was there.
-pub fn purge(cache: &Folder, name: &str) -> Result<Option<u64>> {
+pub fn purge(cache: &Folder, name: &str) -> Result<Option<Purged>> {
     let folder = cache.below(FOLDER)?;
     let _lock = lock(&folder)?;
     let Some(files) = Files::existing(folder)? else { return Ok(None) };
@@ -131,7 +140,8 @@ pub fn purge(cache: &Folder, name: &str) -> Result<Option<u64>> {
             erase(&file, offset, &header)
         })?;
     }
-    Ok(known.then_some(gone))
+    let marks = owners.into_iter().map(Owner::mark).collect();
+    Ok(known.then_some(Purged { bytes: gone, marks }))
 }
 
 /// Writes over a record: its key no longer matches, and its payload is gone. Its length stays, so that the next is found.

@@ -16,6 +16,11 @@ impl Owner {
         let [a, b, c, d, e, f, g, h, ..] = hash(b"store", &[name.as_bytes()]);
         Owner(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     }
+
+    /// What a file is called that says of the directory which it is in: this belongs to the store as well.
+    pub(super) fn mark(self) -> String {
+        format!("store-{:016x}", self.0)
+    }
 }
 
 impl Key {

@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 pub use heads::Head;
-pub use inspect::{Part, Summary, clear, limit, purge, summary};
+pub use inspect::{Part, Purged, Summary, clear, limit, purge, summary};
 pub use key::{Key, Owner};
 pub use segment::Class;
 pub use share::Share;
@@ -115,6 +115,11 @@ impl Drawer {
     #[must_use]
     pub fn within(self, share: Option<Share>) -> Self {
         Drawer { share, ..self }
+    }
+
+    /// The mark of what else is kept of the store, in directories of others: see [`Purged::marks`].
+    pub fn mark(&self) -> String {
+        self.owner.mark()
     }
 
     /// The key of `length` bytes at `offset` of `object`, which never changes.

@@ -392,7 +392,8 @@ fn one_store_is_purged_and_the_others_stay() {
     assert_eq!(summary.metadata + summary.data, bytes(dir.path()));
 
     assert_eq!(purge(&folder(dir.path()), "nothing").unwrap(), None);
-    assert_eq!(purge(&folder(dir.path()), "home").unwrap(), Some(120_000));
+    let marks = vec![home.mark(), Owner::of("home").mark()];
+    assert_eq!(purge(&folder(dir.path()), "home").unwrap(), Some(Purged { bytes: 120_000, marks }));
     assert_eq!(there(&disk, 0..60, 2000), 0);
     assert_eq!(disk.files.read(&[kept]), [Some(Bytes::from_static(b"content"))]);
     let marker = &content(7, 2000)[..100];
@@ -401,7 +402,8 @@ fn one_store_is_purged_and_the_others_stay() {
         .any(|path| fs::read(path).unwrap().windows(100).any(|part| part == marker));
     assert!(!left, "its content is gone from the disk");
     assert_eq!(self::summary(&folder(dir.path())).unwrap().parts.len(), 1);
-    assert_eq!(purge(&folder(dir.path()), "rest:http://other/").unwrap(), Some(7));
+    let purged = purge(&folder(dir.path()), "rest:http://other/").unwrap().unwrap();
+    assert_eq!((purged.bytes, purged.marks.contains(&other.mark())), (7, true));
     put(&home, Class::Data, 0..50, 2000);
     assert_eq!(there(&disk, 0..50, 2000), 50);
 }

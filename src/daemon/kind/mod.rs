@@ -30,7 +30,7 @@ pub(super) async fn looked_at(source: &config::Source) -> Result<()> {
 pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener> {
     match source.kind {
         SourceKind::Restic => restic::opener(source, common),
-        SourceKind::Directory => directory::opener(source),
+        SourceKind::Directory => directory::opener(source, common),
         SourceKind::Objects => objects::opener(source, common),
     }
 }

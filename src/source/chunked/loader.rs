@@ -248,8 +248,8 @@ impl Loader {
 
     /// How far one of the readers that stream now is read ahead of.
     pub(super) fn window(&self) -> Bounds {
-        let Tuning { gap, stride, window, .. } = self.0.tuning;
-        Bounds { first: gap.max(stride), largest: window.min(self.0.shared.window()) }
+        let Tuning { gap, stride, window, beginning, .. } = self.0.tuning;
+        Bounds { beginning, first: gap.max(stride), largest: window.min(self.0.shared.window()) }
     }
 
     /// Fetches those of `ids` that are neither here nor under way, in few large reads, with less urgency than what

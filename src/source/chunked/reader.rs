@@ -61,11 +61,18 @@ impl ChunkReader {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = match windows.continued_by(read) {
             Some(sequence) => self.go_on(sequence, read, starved),
-            None => Sequence::beginning(&self.map, read),
+            None => self.begin(read),
         };
         if windows.put(sequence) {
             self.loader.sweep();
         }
+    }
+
+    fn begin(&self, read: &Range<u64>) -> Sequence {
+        let mut sequence = Sequence::beginning(&self.map, read);
+        let fetch = sequence.beside(&self.map, read, self.loader.window());
+        self.read_ahead(&mut sequence, fetch);
+        sequence
     }
 
     fn go_on(&self, mut sequence: Sequence, read: &Range<u64>, starved: bool) -> Sequence {
@@ -74,6 +81,12 @@ impl ChunkReader {
         }
         let Move { fetch, forget } = sequence.advance(&self.map, read, starved, self.loader.window());
         forget.filter_map(|at| self.map.blob(at)).for_each(|blob| self.loader.forget(&blob));
+        self.read_ahead(&mut sequence, fetch);
+        sequence
+    }
+
+    /// Fetches the blobs `fetch` ahead of `sequence`, as far as there is room.
+    fn read_ahead(&self, sequence: &mut Sequence, fetch: Range<usize>) {
         let blobs = fetch.clone().filter_map(|at| Some((at, self.map.blob(at)?)));
         let mut planned = fetch.end;
         if !fetch.is_empty() {
@@ -83,7 +96,6 @@ impl ChunkReader {
             planned = numbers.get(taken).copied().unwrap_or(planned);
         }
         sequence.has_planned(planned);
-        sequence
     }
 }
 
@@ -155,7 +167,9 @@ fn assemble(pieces: &[Piece], blobs: Vec<Bytes>) -> Result<Bytes> {
 mod tests {
     use super::super::vault::{Vault, blob, id_of};
     use super::*;
+    use crate::store::Pace;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn reader(vault: &Arc<Vault>, blobs: &[Vec<u8>], memory: u64) -> ChunkReader {
         let ids: Vec<Id> = blobs.iter().map(|blob| id_of(blob)).collect();
@@ -249,6 +263,25 @@ mod tests {
         assert_eq!(bytes, 200 * (64 * 1024 + 32), "nothing twice");
         let kept = blobs.iter().filter(|blob| reader.loader.cached(&id_of(blob)).is_some()).count();
         assert!(kept < 50, "{kept} blobs are kept behind the reader");
+    }
+
+    #[tokio::test]
+    async fn from_afar_what_follows_the_beginning_comes_with_it() {
+        let blobs: Vec<Vec<u8>> = (0..100).map(|n| blob(n, 64 * 1024)).collect();
+        let pace = Pace { latency: Duration::from_millis(30), bandwidth: 20 << 20 };
+        let vault = Vault::at(std::slice::from_ref(&blobs), pace);
+        let afar = reader(&vault, &blobs, 64 << 20);
+        afar.read_at(0, 4096).resolve().await.unwrap();
+        let here = |at: usize| afar.loader.want(&[id_of(&blobs[at])]);
+        for wanted in here(1).into_iter().chain(here(5)) {
+            if let Wanted::Coming(coming) = wanted {
+                afar.loader.arrival(coming).await.unwrap();
+            }
+        }
+        assert_eq!(vault.reads(), 2, "one for what was read, one beside it");
+        let later = reader(&vault, &blobs, 64 << 20);
+        later.read_at(90 << 16, 4096).resolve().await.unwrap();
+        assert_eq!(vault.reads(), 3, "in the middle nothing comes along");
     }
 
     #[tokio::test]

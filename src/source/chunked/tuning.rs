@@ -19,6 +19,8 @@ pub(super) struct Tuning {
     pub ahead: usize,
     /// How far one reader is read ahead of, at most.
     pub window: u64,
+    /// How far one who reads the beginning of a file is read ahead of, in case he goes on.
+    pub beginning: u64,
     /// A read for a directory is made this long, by what lies before it.
     pub near: u64,
     /// How much of the files of a directory is worth announcing at a time.
@@ -48,6 +50,8 @@ impl Tuning {
             requests,
             ahead: requests / 2,
             window: idle.saturating_mul(8).clamp(8 * MIB, 64 * MIB),
+            // As long as a request begins, this costs nobody the line.
+            beginning: if is_distant { idle.min(4 * MIB) } else { 0 },
             near: if is_distant { idle.min(256 * KIB) } else { 0 },
             stride: idle.clamp(STRIDE, 4 * MIB),
             patience: if is_distant { (pace.latency / 8).min(MOST_PATIENCE) } else { Duration::ZERO },
@@ -69,6 +73,7 @@ mod tests {
         let s3 = tuning(Duration::from_millis(30), 100 * MIB);
         assert!(s3.gap >= MIB && local.gap <= 128 * KIB, "{s3:?} {local:?}");
         assert!(s3.longest > local.longest && s3.requests > local.requests && s3.window > local.window);
+        assert!(local.beginning == 0 && s3.beginning >= MIB);
         assert!(local.near == 0 && local.patience.is_zero(), "what is near is not put off");
         assert!(s3.near > 0 && s3.patience < Duration::from_millis(5) && s3.stride > local.stride, "{s3:?}");
         let fast = tuning(Duration::from_millis(30), 1000 * MIB);

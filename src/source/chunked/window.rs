@@ -2,7 +2,8 @@
 //!
 //! One file may be read by several at a time, who all come through one reader: each read is taken for the next of the
 //! sequence that it continues, else for the first of a new one. A sequence's window opens with its second read, doubles
-//! when it has to be refilled and a read had to wait since the last time, and is gone at the first read elsewhere.
+//! when it has to be refilled and a read had to wait since the last time, and is gone at the first read elsewhere. Where
+//! a request takes long, whoever reads the beginning of a file is taken at once for one who goes on.
 
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -53,6 +54,8 @@ pub(super) struct Move {
 /// The bounds of a window.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
+    /// So much is read ahead of the first read of a file.
+    pub beginning: u64,
     pub first: u64,
     pub largest: u64,
 }
@@ -77,6 +80,14 @@ impl Sequence {
     /// One that begins with `read`.
     pub fn beginning(map: &FileMap, read: &Range<u64>) -> Self {
         Sequence { next: read.end, behind: map.blobs_in(read.clone()).start, ..Sequence::default() }
+    }
+
+    /// What to fetch beside its first `read`.
+    pub fn beside(&self, map: &FileMap, read: &Range<u64>, bounds: Bounds) -> Range<usize> {
+        if read.start > 0 || bounds.beginning == 0 {
+            return 0..0;
+        }
+        map.blobs_in(read.clone()).end..map.blobs_in(read.end..read.end + bounds.beginning).end
     }
 
     fn is_continued_by(&self, read: &Range<u64>) -> bool {
@@ -121,7 +132,7 @@ mod tests {
 
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
-    const BOUNDS: Bounds = Bounds { first: MIB, largest: 8 * MIB };
+    const BOUNDS: Bounds = Bounds { beginning: 0, first: MIB, largest: 8 * MIB };
 
     /// A file of `count` blobs of 64 KiB each.
     fn map(count: u64) -> FileMap {
@@ -170,6 +181,17 @@ mod tests {
         for at in [9, 1, 30, 12, 55, 3, 41, 20] {
             assert!(run(&mut windows, &map, at * MIB..at * MIB + 4096, 4096, true).is_empty());
         }
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_file_is_read_ahead_of_at_once() {
+        let map = map(100);
+        let afar = Bounds { beginning: MIB, ..BOUNDS };
+        let beside = |read: Range<u64>, bounds| Sequence::beginning(&map, &read).beside(&map, &read, bounds);
+        assert_eq!(beside(0..128 * KIB, afar), 2..18);
+        assert!(beside(0..100 * 64 * KIB, afar).is_empty(), "nothing follows");
+        assert!(beside(64 * KIB..128 * KIB, afar).is_empty());
+        assert!(beside(0..128 * KIB, BOUNDS).is_empty());
     }
 
     #[test]

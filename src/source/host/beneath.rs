@@ -26,10 +26,12 @@ const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// Opens the directory `path` below `top`, which is empty for `top` itself. No symbolic link is followed and no other
-/// file system entered. Blocks. Errors: as openat2(2) has them, with the path.
+/// Opens the directory `path` below `top`, which is empty for `top` itself. No symbolic link is followed; other file
+/// systems are entered, because each snapshot may be mounted on its own. Blocks. Errors: as openat2(2) has them, with the
+/// path.
 pub fn directory(top: impl AsFd, path: &Path) -> Result<OwnedFd> {
-    open(top, path.as_os_str().as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY, Waits::Allowed)
+    let resolve = INSIDE.difference(ResolveFlags::NO_XDEV);
+    open_resolved(top, path.as_os_str().as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY, resolve)
         .map_err(|e| Error::io(path.display().to_string(), e.into()))
 }
 
@@ -70,12 +72,21 @@ pub(super) enum Waits {
 /// Opens `path`, a relative path of bytes, below `top`.
 pub(super) fn open(top: impl AsFd, path: &[u8], flags: OFlags, waits: Waits) -> rustix::io::Result<OwnedFd> {
     let resolve = if waits == Waits::Refused { INSIDE | ResolveFlags::CACHED } else { INSIDE };
+    open_resolved(top, path, flags, resolve)
+}
+
+fn open_resolved(
+    top: impl AsFd,
+    path: &[u8],
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let Some((above, rest)) = cut(path) else {
         let path = if path.is_empty() { b"." } else { path };
         return open_piece(&top, path, flags, resolve);
     };
     let above = open_piece(&top, above, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
-    open(above, rest, flags, waits)
+    open_resolved(above, rest, flags, resolve)
 }
 
 /// A path that is too long for one call, in two.
@@ -151,10 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn other_file_systems_are_not_entered() {
+    fn other_file_systems_are_entered_only_on_the_way_to_a_snapshot() {
         let root = top("/".as_ref());
-        assert!(directory(&root, "proc".as_ref()).is_err());
-        directory(&root, "usr".as_ref()).unwrap();
+        let within = |path: &[u8]| open(&root, path, OFlags::PATH | OFlags::DIRECTORY, Waits::Allowed);
+        assert!(within(b"proc").is_err());
+        within(b"usr").unwrap();
+        directory(&root, "proc/self".as_ref()).unwrap_err();
+        directory(&root, "proc/sys".as_ref()).unwrap();
     }
 
     #[test]

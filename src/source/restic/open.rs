@@ -14,6 +14,7 @@ use super::format::crypto::MasterKey;
 use super::format::{keys, unpacked};
 use super::layout::{self, FileKind, Layout, Listed};
 use super::repository::Repository;
+use crate::cache::Drawer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{Id, Shared, Shelf, Tender};
 use crate::store::ObjectStore;
@@ -58,19 +59,28 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     tracing::debug!("{name}: opened with key {}", unlocked.id);
     let cold = sound_config(&*store, &unlocked.key, &stored).await.context(|| "config")?;
     check_pair(&cold, hot.as_deref(), hot_stored, &unlocked.key)?;
-    let index = stored_index(name.clone(), cold.id.clone(), Arc::clone(&shared)).await?;
+    let mark = drawer.as_ref().map(Drawer::mark);
+    let index = stored_index(name.clone(), cold.id.clone(), mark, Arc::clone(&shared)).await?;
     let catalogue =
         Catalogue::load(name, layout, drawer, unlocked.key, Arc::clone(&shared), index, listed).await?;
     Ok(Repository::source(cold.id, catalogue, shared))
 }
 
-/// What earlier mounts left of the index of repository `id`: nothing where there is no cache or it cannot be used.
-async fn stored_index(name: String, id: String, shared: Arc<Shared>) -> Result<Arc<Tender>> {
+/// What earlier mounts left of the index of repository `id`: nothing where there is no cache or it cannot be used. What
+/// is kept of its store bears `mark`.
+async fn stored_index(
+    name: String,
+    id: String,
+    mark: Option<String>,
+    shared: Arc<Shared>,
+) -> Result<Arc<Tender>> {
     let open = move || {
         let shelf = shared.cache.as_ref().and_then(|cache| {
             // An id is as its writer likes; only one in the usual form becomes a name.
             let shelf = id.parse::<Id>();
             let shelf = shelf.and_then(|id| Shelf::open(cache, &id.to_string(), Arc::clone(&shared.pages)));
+            let shelf =
+                shelf.and_then(|shelf| mark.iter().try_for_each(|mark| shelf.note(mark)).map(|()| shelf));
             shelf.map_err(|error| tracing::warn!("{name}: the index stays in memory: {error}")).ok()
         });
         Tender::new(shelf.map(Arc::new))

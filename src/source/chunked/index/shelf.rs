@@ -43,6 +43,16 @@ impl Shelf {
         Ok(Shelf { directory, pages })
     }
 
+    /// Notes that it belongs to what bears `mark` ([`crate::cache::Drawer::mark`]).
+    pub fn note(&self, mark: &str) -> Result<()> {
+        let is_noted = || self.directory.stat(mark).is_ok();
+        if is_noted() {
+            return Ok(());
+        }
+        // Another mount may be first.
+        self.directory.create(mark).map(drop).or_else(|error| if is_noted() { Ok(()) } else { Err(error) })
+    }
+
     /// An index of what lies here, which waits for its first listing.
     pub fn index(&self) -> Result<BlobIndex> {
         let mut segments = Vec::new();

@@ -114,6 +114,8 @@ def _script(bench, tool, workload, data, check, found):
             break
         if step == "first":
             drop_caches()
+            if workload.warm:
+                shell('find "$1" -type f -exec cat {} + >/dev/null', (data.files,), bench.limit(workload), tool.abandon, bench.env)
         with _out(bench, workload) as name:
             out = pathlib.Path(name)
             seconds, said = shell(workload.script, (where, out, tool.inner), bench.limit(workload), tool.abandon, bench.env)

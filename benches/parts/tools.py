@@ -69,11 +69,18 @@ class Backupfs(Tool):
             shutil.rmtree(cache, ignore_errors=True)
         options = [word for option in (*self.options, f"cache-dir={cache}") for word in ("-o", option)]
         before = children()
-        run(binary(), "mount", at, "-r", data.quick, "--password-file", bench.password, *options, timeout=READY_SECONDS,
-            env=bench.env)
+        run(binary(), "mount", at, *self.source(bench, data), *options, timeout=READY_SECONDS, env=bench.env)
         self.at, self.pid = at, (children() - before).pop()
-        self.dates = at / set_name(data.files, HOST)
+        self.dates = self.set(data)
         self.data = self.dates / "latest"
+
+    def source(self, bench, data):
+        """What tells it where the snapshots are."""
+        return "-r", data.quick, "--password-file", bench.password
+
+    def set(self, data):
+        """The directory of all dates."""
+        return self.at / set_name(data.files, HOST)
 
     def stop(self):
         run(binary(), "umount", self.at)
@@ -85,6 +92,24 @@ class Backupfs(Tool):
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+
+
+class Directory(Backupfs):
+    """backupfs over the files themselves, as a directory of snapshots has them: hard links to one date."""
+
+    def takes(self, data):
+        return data.name != "dates" and data.files.is_relative_to(data.bench.work)
+
+    def source(self, bench, data):
+        top = bench.work / f"snapshots-{data.name}"
+        date = top / HOST / "20260301_030000"
+        if not date.exists():
+            date.parent.mkdir(parents=True, exist_ok=True)
+            run("cp", "-al", data.files, date)
+        return "-r", f"directory:{top}/{{host}}/{{time}}"
+
+    def set(self, data):
+        return next(self.at.glob("*@+*"))
 
 
 class ResticMount(Tool):
@@ -191,4 +216,4 @@ UNCACHED = Backupfs("backupfs no cache", cold=True)
 NULL, NULL_NOXATTR = Null("null"), Null("null noxattr", "--noxattr")
 NULL_PUSH, NULL_NOXATTR_PUSH = Null("null", "--push"), Null("null noxattr", "--noxattr", "--push")
 PEERS = (ResticMount("restic mount"), RusticMount("rustic mount"), KopiaMount("kopia mount"))
-NATIVE = Native("native")
+DIRECTORY, NATIVE = Directory("backupfs directory"), Native("native")

@@ -11,8 +11,8 @@ class Workload:
     """title: its key in results; data: the dataset; script: run with $1 the files, $2 an empty directory, $3 what lies
     between a date and its files; None measures until the first listing. again: run a second time, with warm caches.
     compared: what the copy in $2 must equal, names below the files; times: modification times too. restored: what
-    restore programs bring back for it. disk: copies go to the disk instead of memory. own_clock: the script prints its
-    seconds. long: only with --long."""
+    restore programs bring back for it. disk: copies go to the disk instead of memory. warm: the original files are in
+    memory before. own_clock: the script prints its seconds. long: only with --long."""
 
     title: str
     data: str
@@ -23,6 +23,7 @@ class Workload:
     times: bool = False
     restored: str | None = None
     disk: bool = False
+    warm: bool = False
     own_clock: bool = False
     long: bool = False
 
@@ -41,13 +42,17 @@ WORKLOADS = (
     Workload("ls -l", "main", 'ls -l "$1/many" >/dev/null',
              (tools.DEFAULT, tools.NOXATTR, tools.SHARED, tools.NULL, tools.NULL_NOXATTR, *tools.PEERS, tools.NATIVE)),
     Workload("find", "main", 'find "$1/" -size +1k >/dev/null',
-             (tools.DEFAULT, tools.NULL, *tools.PEERS, tools.NATIVE)),
+             (tools.DEFAULT, tools.DIRECTORY, tools.NULL, *tools.PEERS, tools.NATIVE)),
     Workload("cp -r", "main", _CP.format("-r"), (*_SMALL, tools.NULL_PUSH, tools.NULL_NOXATTR_PUSH, *tools.PEERS,
              tools.NATIVE), compared=("small",)),
     Workload("cp -a", "main", _CP.format("-a"), (*_SMALL, tools.NULL_PUSH, tools.NULL_NOXATTR_PUSH, *tools.PEERS,
              tools.NATIVE), compared=("small",), times=True, restored="small"),
-    Workload("dd half", "main", 'dd bs=1M if="$1/half" of=/dev/null status=none', (*_HALF, *tools.PEERS, tools.NATIVE),
-             restored="half"),
+    Workload("cp -r, warm", "main", _CP.format("-r"), (tools.DIRECTORY, tools.NATIVE), again=False, compared=("small",),
+             warm=True),
+    Workload("cp -a, warm", "main", _CP.format("-a"), (tools.DIRECTORY, tools.NATIVE), again=False, compared=("small",),
+             times=True, warm=True),
+    Workload("dd half", "main", 'dd bs=1M if="$1/half" of=/dev/null status=none',
+             (*_HALF, tools.DIRECTORY, *tools.PEERS, tools.NATIVE), restored="half"),
     Workload("dd random", "main", 'dd bs=1M if="$1/random" of=/dev/null status=none', (*_HALF, *tools.PEERS, tools.NATIVE),
              restored="random"),
     Workload("cp half", "main", 'cp "$1/half" "$2"', (tools.DEFAULT,), again=False, compared=("half",)),

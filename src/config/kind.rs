@@ -16,11 +16,13 @@ pub enum SourceKind {
     Restic,
     /// Directories that hold snapshots, told by a pattern with named parts.
     Directory,
+    /// Objects of a bucket, with the versions that it keeps.
+    Objects,
 }
 
 /// The words for them, which are also what a location may begin with.
 pub const KINDS: &[(&str, SourceKind)] =
-    &[("directory", SourceKind::Directory), ("restic", SourceKind::Restic)];
+    &[("directory", SourceKind::Directory), ("objects", SourceKind::Objects), ("restic", SourceKind::Restic)];
 
 /// What only chunk repositories have. A word that ends in a dash stands for all keys that begin with it.
 const OF_REPOSITORIES: &[&str] = &["cache-share", "key-hint", "members-", "password-", "repo-hot"];
@@ -28,8 +30,47 @@ const OF_REPOSITORIES: &[&str] = &["cache-share", "key-hint", "members-", "passw
 /// What only places behind a network have.
 const OF_NETWORKS: &[&str] = &["ca-file", "client-cert", "known-hosts", "rclone-", "rest-", "s3-", "ssh-"];
 
+/// What only buckets have.
+const OF_BUCKETS: &[&str] = &["history", "metadata"];
+
+/// What only places behind a network have that are no buckets.
+const OF_SERVERS: &[&str] = &["client-cert", "known-hosts", "rclone-", "rest-", "ssh-"];
+
 /// What only snapshots have that somebody else gave names.
 const OF_NAMES: &[&str] = &["time-format"];
+
+/// Which moments of a bucket are shown as snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum History {
+    /// Only what there is now.
+    Off,
+    /// The last change of each day that has one.
+    Days,
+    /// The last change of each hour that has one.
+    Hours,
+    /// Every change.
+    Changes,
+}
+
+/// The words for them.
+pub const HISTORIES: &[(&str, History)] =
+    &[("none", History::Off), ("day", History::Days), ("hour", History::Hours), ("change", History::Changes)];
+
+/// Whether objects are asked for their metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Metadata {
+    /// Where some of a handful have any.
+    #[default]
+    Auto,
+    /// Always.
+    All,
+    /// Never.
+    Off,
+}
+
+/// The words for them.
+pub const METADATA: &[(&str, Metadata)] =
+    &[("auto", Metadata::Auto), ("all", Metadata::All), ("none", Metadata::Off)];
 
 impl SourceKind {
     /// Its word.
@@ -40,7 +81,7 @@ impl SourceKind {
     /// The key that says where such a source is, besides `url`, when that has a name of its own.
     pub fn place_key(self) -> Option<&'static str> {
         match self {
-            SourceKind::Restic => None,
+            SourceKind::Restic | SourceKind::Objects => None,
             SourceKind::Directory => Some("path"),
         }
     }
@@ -48,8 +89,9 @@ impl SourceKind {
     /// Keys that mean nothing for it.
     fn foreign(self) -> &'static [&'static [&'static str]] {
         match self {
-            SourceKind::Restic => &[OF_NAMES],
-            SourceKind::Directory => &[OF_REPOSITORIES, OF_NETWORKS],
+            SourceKind::Restic => &[OF_NAMES, OF_BUCKETS],
+            SourceKind::Directory => &[OF_REPOSITORIES, OF_NETWORKS, OF_BUCKETS],
+            SourceKind::Objects => &[OF_REPOSITORIES, OF_NAMES, OF_SERVERS],
         }
     }
 
@@ -87,7 +129,11 @@ impl SourceKind {
                 let says = format!("{location}: a directory of snapshots is a path of this machine");
                 Err(Error::new(Kind::Usage, says))
             }
-            SourceKind::Directory | SourceKind::Restic => Ok(()),
+            SourceKind::Objects if !matches!(location, Location::S3(place) if !place.bucket.is_empty()) => {
+                let says = format!("{location}: objects lie in a bucket: write s3:URL/BUCKET/PREFIX");
+                Err(Error::new(Kind::Usage, says))
+            }
+            SourceKind::Directory | SourceKind::Objects | SourceKind::Restic => Ok(()),
         }
     }
 }

@@ -28,7 +28,7 @@ pub mod wire;
 
 pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, Ssh, Tls};
 pub use group::{Group, MemberAt, MemberList, Place};
-pub use kind::SourceKind;
+pub use kind::{History, Metadata, SourceKind};
 pub use location::Location;
 pub use password::{Password, Secret};
 pub use source::{CacheShare, Part, is_reserved};
@@ -98,6 +98,10 @@ pub struct Source {
     pub access: Option<Access>,
     /// Zone of snapshots that record none.
     pub zone: Option<String>,
+    /// Which moments of a bucket that keeps versions are listed; `None` for days.
+    pub history: Option<History>,
+    /// Whether the objects of a bucket are asked for their metadata.
+    pub metadata: Metadata,
     /// How the names of its snapshots tell their times, where that is not one of the usual ways.
     pub time_format: Option<String>,
     /// How much of the disk cache it may take, where that is bounded.
@@ -145,7 +149,7 @@ impl Source {
         let path = self.location.as_path()?;
         Some(match self.kind {
             SourceKind::Directory => kind::fixed(path),
-            SourceKind::Restic => path.to_owned(),
+            SourceKind::Restic | SourceKind::Objects => path.to_owned(),
         })
     }
 
@@ -153,7 +157,7 @@ impl Source {
     pub fn place_kind(&self) -> &'static str {
         match self.kind {
             SourceKind::Restic => self.location.kind(),
-            SourceKind::Directory => self.kind.word(),
+            SourceKind::Directory | SourceKind::Objects => self.kind.word(),
         }
     }
 

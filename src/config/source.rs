@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::given::{Entry, Key, apply, find};
 use super::group::{Group, MemberList};
-use super::kind::{self, KINDS, SourceKind};
+use super::kind::{self, HISTORIES, History, KINDS, METADATA, Metadata, SourceKind};
 use super::location::{Pattern, Spelled};
 use super::password::{Origin, Password};
 use super::{Access, Addressing, Credentials, Filter, Location, Secret, Source, accounts, location};
@@ -33,6 +33,8 @@ pub struct Draft {
     pub access: Option<AccessDraft>,
     pub zone: Option<String>,
     pub time_format: Option<String>,
+    pub history: Option<History>,
+    pub metadata: Metadata,
     pub cache_share: Option<Part>,
     pub refresh: Option<Duration>,
     pub expect_every: Option<Duration>,
@@ -89,6 +91,7 @@ pub const KEYS: &[Key<Draft>] = &[
         set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
     },
     Key { name: "expect-every", set: |d, e| e.duration().map(|v| d.expect_every = Some(v)) },
+    Key { name: "history", set: |d, e| e.choice(HISTORIES).map(|v| d.history = Some(v)) },
     Key { name: "host", set: |d, e| e.list().map(|v| d.filter.hosts = v) },
     Key { name: "key-hint", set: |d, e| e.text().map(|v| d.key_hint = Some(v.to_owned())) },
     Key { name: "kind", set: |d, e| e.choice(KINDS).map(|v| d.kind = Some(v)) },
@@ -104,6 +107,7 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "members-file",
         set: |d, e| e.absolute_path().map(|v| d.members = Some(MemberList::File(v))),
     },
+    Key { name: "metadata", set: |d, e| e.choice(METADATA).map(|v| d.metadata = v) },
     Key { name: "name", set: |d, e| name(e).map(|v| d.name = Some(v)) },
     Key { name: "password-command", set: |d, e| command(e).map(|v| d.password = v) },
     Key { name: "password-file", set: |d, e| file(e).map(|v| d.password = v) },
@@ -452,6 +456,8 @@ impl Draft {
             access: self.access.and_then(|access| access.of(&name)),
             zone: self.zone,
             time_format: self.time_format,
+            history: self.history,
+            metadata: self.metadata,
             refresh: self.refresh,
             expect_every: self.expect_every.unwrap_or(EXPECT_EVERY),
             name,
@@ -586,7 +592,7 @@ mod tests {
             ("[[source]]\nurl = '/a'\nname = 'latest'\n", "c.toml:3: name: \"latest\" is reserved"),
             (
                 "[[source]]\nurl = '/a'\nkind = 'kopia'\n",
-                "c.toml:3: kind: \"kopia\" is not one of directory, restic",
+                "c.toml:3: kind: \"kopia\" is not one of directory, objects, restic",
             ),
             ("[[source]]\nurl = 'b2:x/y'\n", "c.toml:2: \"b2:\" is not supported"),
             ("[[source]]\nurl = 'rest:h.x'\n", "c.toml:2: rest: what follows is no URL"),

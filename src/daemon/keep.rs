@@ -68,12 +68,24 @@ impl Common {
         title: &str,
         share: Option<&CacheShare>,
     ) -> (Arc<dyn ObjectStore>, Option<Drawer>) {
-        let disk = location.server().and_then(|_| self.disk.get());
-        let Some(disk) = disk else { return (store, None) };
-        let drawer = Drawer::new(disk, store.name(), title).of(&identity(location, credentials));
+        let (drawer, _) = self.drawer(location, credentials, title);
+        let Some(drawer) = drawer else { return (store, None) };
         let share = share.map(|share| Share::new(&share.of, share.part.of(self.disk.size)));
         let drawer = drawer.within(share);
         (Arc::new(Cached::new(store, drawer.clone(), self.disk.offline_max)), Some(drawer))
+    }
+
+    /// Where what comes from `location`, which people call `title`, is kept, unless it is as near as the cache; and what
+    /// tells the place apart from every other.
+    pub fn drawer(
+        &self,
+        location: &Location,
+        credentials: &Credentials,
+        title: &str,
+    ) -> (Option<Drawer>, String) {
+        let identity = identity(location, credentials);
+        let disk = location.server().and_then(|_| self.disk.get());
+        (disk.map(|disk| Drawer::new(disk, &location.to_string(), title).of(&identity)), identity)
     }
 
     /// Where the members that `command` names are kept.

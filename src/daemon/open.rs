@@ -17,6 +17,7 @@ use super::{place, s3, stores, translate};
 use crate::config::{self, Config, Credentials, Location};
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{Members, Namespace};
+use crate::store::bucket::Bucket;
 use crate::store::distant::{self, Endpoint};
 use crate::store::{Local, ObjectStore};
 use crate::tree::Source;
@@ -170,6 +171,14 @@ pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Ar
         Some(server) => distant::guarded(bare, Endpoint::of(&server), PATIENCE),
         None => bare,
     })
+}
+
+/// A bucket at `location`, with what a network needs around it.
+pub(super) fn guarded_bucket(bare: Arc<dyn Bucket>, location: &Location) -> Arc<dyn Bucket> {
+    match location.server() {
+        Some(server) => distant::guarded_bucket(bare, Endpoint::of(&server), PATIENCE),
+        None => bare,
+    }
 }
 
 /// The store itself; what it needs of `credentials` is known.

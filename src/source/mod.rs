@@ -4,4 +4,5 @@ pub mod chunked;
 pub mod directory;
 pub mod host;
 pub mod names;
+pub mod objects;
 pub mod restic;

@@ -1,5 +1,6 @@
 //! Bytes by key: what a repository is kept in. Read-only by construction.
 
+pub mod bucket;
 mod direct;
 pub mod distant;
 #[cfg(test)]

@@ -138,6 +138,14 @@ pub trait Source: Send + Sync {
     /// when the snapshot holds no such path, `Stale` when the snapshot left the list.
     fn open(&self, snapshot: &SnapshotId, path: usize) -> Step<Opened>;
 
+    /// What it held at a moment, where it can show any: the last change not later than that, as a snapshot that can be
+    /// opened and need not be listed. Never fetches. `None` from a source that has snapshots only, which is what this
+    /// default says, and where nothing is that old.
+    fn at(&self, moment: Time) -> Option<Snapshot> {
+        let _ = moment;
+        None
+    }
+
     /// How it is doing. Never fetches.
     fn health(&self) -> SourceHealth;
 }

@@ -11,6 +11,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod host;
 mod s3;
 mod served;
 mod source;

@@ -60,7 +60,7 @@ pub struct Spelled {
 }
 
 /// What locations begin with that are read.
-const SCHEMES: &[&str] = &["local", "restic", "directory", "s3", "rest", "sftp", "rclone"];
+const SCHEMES: &[&str] = &["local", "restic", "directory", "objects", "s3", "rest", "sftp", "rclone"];
 
 /// What locations begin with that are not, and what to do about it.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -71,7 +71,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kopia", LATER),
     ("velero", LATER),
     ("zfs", LATER),
-    ("objects", LATER),
 ];
 const CLOUD: &str = "reach it by rclone:REMOTE:PATH";
 const LATER: &str = "this version reads restic repositories";
@@ -100,7 +99,7 @@ pub fn parse(spelled: &OsStr, base: &Path) -> Result<Spelled> {
     match scheme {
         "local" => return local(rest, base),
         // The kind of backup; what follows is a location of its own.
-        "restic" => return parse(OsStr::from_bytes(rest), base),
+        "restic" | "objects" => return parse(OsStr::from_bytes(rest), base),
         "directory" => return local(rest, base),
         _ => {}
     }
@@ -368,7 +367,11 @@ mod tests {
             ("S3:https://h/b", Kind::Usage, "did you mean \"s3:\"?"),
             ("ssh://u:hunter2@h/x", Kind::Usage, "did you mean \"sftp:\"?"),
             ("ftp://u:hunter2@h/", Kind::Usage, "did you mean \"sftp:\"?"),
-            ("gopher://u:hunter2@h/", Kind::Usage, "those begin with local:, restic:, directory:, s3:"),
+            (
+                "gopher://u:hunter2@h/",
+                Kind::Usage,
+                "those begin with local:, restic:, directory:, objects:, s3:",
+            ),
         ] {
             let error = parsed(spelled).unwrap_err();
             assert_eq!(error.kind(), kind, "{spelled}");

@@ -1,6 +1,7 @@
 //! From what the configuration says of a source to what opens it: a file for each kind, and here which one.
 
 mod directory;
+mod objects;
 mod restic;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(super) async fn looked_at(source: &config::Source) -> Result<()> {
     match source.kind {
         SourceKind::Restic => restic::looked_at(source).await,
         SourceKind::Directory => directory::looked_at(source).await,
+        SourceKind::Objects => Ok(()),
     }
 }
 
@@ -29,13 +31,14 @@ pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener>
     match source.kind {
         SourceKind::Restic => restic::opener(source, common),
         SourceKind::Directory => directory::opener(source, common),
+        SourceKind::Objects => objects::opener(source, common),
     }
 }
 
 /// What its place names besides hosts, paths and times, for templates of set names.
 pub(super) fn parts(source: &config::Source) -> Vec<String> {
     match source.kind {
-        SourceKind::Restic => Vec::new(),
+        SourceKind::Restic | SourceKind::Objects => Vec::new(),
         SourceKind::Directory => directory::parts(source),
     }
 }

@@ -3,13 +3,36 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use crate::error::{Error, Kind};
 
 /// A 32-byte id, written as 64 lowercase hexadecimal digits. What it identifies is in the name of the variable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub [u8; 32]);
 
+/// Room for what most lists of parts come to.
+const SHORT: usize = 256;
+
 impl Id {
+    /// What stands for `parts`, and for no other list of parts. Cryptographic: in a shared mount nobody must be able to
+    /// make an entry that is taken for a file of somebody else.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut bytes = Vec::with_capacity(SHORT);
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+        let mut id = [0; 32];
+        id.iter_mut().zip(digest(&SHA256, &bytes).as_ref()).for_each(|(to, from)| *to = *from);
+        Id(id)
+    }
+
+    /// Its first half, as a number.
+    pub fn half(&self) -> u128 {
+        self.0.first_chunk().copied().map_or(0, u128::from_le_bytes)
+    }
+
     /// The first eight bytes as a number: ids are hashes, so it spreads evenly.
     pub fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;

@@ -34,4 +34,4 @@ pub use index::{
 pub use loader::{Loader, Packs};
 pub use pool::Pool;
 pub use reader::ChunkReader;
-pub use shared::{Directory, Key, Part, Room, Shared};
+pub use shared::{Directory, Key, Part, Room, Shared, Stream};

@@ -121,7 +121,7 @@ impl Shared {
         })
     }
 
-    /// A number for a source that opens.
+    /// A number for a source that opens: what it keeps in the caches is told apart by it.
     pub fn number(&self) -> u32 {
         self.repositories.fetch_add(1, Ordering::Relaxed)
     }
@@ -139,7 +139,7 @@ impl Shared {
     }
 
     /// Room for `bytes` read ahead, if there is any now: never what somebody waits for has to wait for.
-    pub(super) fn room_ahead(&self, bytes: u64) -> Option<Room> {
+    pub fn room_ahead(&self, bytes: u64) -> Option<Room> {
         let permit = Arc::clone(&self.ahead.free).try_acquire_many_owned(self.ahead.units(bytes)).ok()?;
         Some(Room { all: Mutex::new(Some(permit)), _own: None })
     }
@@ -155,7 +155,7 @@ impl Shared {
     }
 
     /// How far one of the readers that stream now may read ahead, in bytes of the file.
-    pub(super) fn window(&self) -> u64 {
+    pub fn window(&self) -> u64 {
         // What is under way counts twice, stored and decoded.
         u64::from(self.ahead.units) * UNIT / 2 / self.streams.load(Ordering::Relaxed).max(1) as u64
     }
@@ -173,7 +173,7 @@ impl Shared {
     }
 
     /// Counts a reader that begins to stream until the guard is dropped.
-    pub(super) fn stream(self: &Arc<Self>) -> Stream {
+    pub fn stream(self: &Arc<Self>) -> Stream {
         self.streams.fetch_add(1, Ordering::Relaxed);
         Stream(Arc::clone(self))
     }
@@ -204,7 +204,7 @@ impl Room {
 }
 
 /// A reader that streams.
-pub(super) struct Stream(Arc<Shared>);
+pub struct Stream(Arc<Shared>);
 
 impl Drop for Stream {
     fn drop(&mut self) {

@@ -10,7 +10,7 @@ use super::entries::{self, Entries, Found, Reading};
 use super::file::HostFile;
 use super::place::Place;
 use super::stat::Stat;
-use super::xattrs::{self, HostXattrs};
+use super::xattrs::{HostXattrs, Way};
 use crate::error::{Error, Result};
 use crate::tree::{
     Content, Cookie, Dir, Entry, FileType, Identity, Listing, Meta, Node, Sink, Step, Validity,
@@ -122,7 +122,7 @@ impl HostDir {
             }
             found => found.map_err(says)?,
         };
-        let has_xattrs = !is_near || xattrs::has_any(&dir, name);
+        let has_xattrs = !is_near || Way::into(&dir).has_any(name);
         Ok(Some(self.entry(name, &stat, &target, has_xattrs)))
     }
 

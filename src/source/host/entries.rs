@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::beneath;
 use super::stat::{Device, Stat};
-use super::xattrs;
+use super::xattrs::Way;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Cookie, FileType};
 
@@ -97,7 +97,7 @@ impl Entries {
             names.get(start..start + usize::from(length)).unwrap_or_default()
         };
         listed.sort_unstable_by(|one, other| (one.0, name_of(one)).cmp(&(other.0, name_of(other))));
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::of(&reading);
         for entry in &listed {
             gathered.add(&reading, entry.0, name_of(entry));
         }
@@ -162,8 +162,9 @@ impl Entries {
 }
 
 /// Entries while they are looked at.
-#[derive(Default)]
 struct Gathered {
+    /// Where extended attributes are asked for at once.
+    way: Option<Way>,
     text: Vec<u8>,
     rows: Vec<Row>,
     /// The first free position.
@@ -172,6 +173,11 @@ struct Gathered {
 }
 
 impl Gathered {
+    fn of<D: AsFd>(reading: &Reading<'_, D>) -> Self {
+        let way = reading.is_near.then(|| Way::into(&reading.dir));
+        Gathered { way, text: Vec::new(), rows: Vec::new(), free: 0, refused: Vec::new() }
+    }
+
     fn add<D: AsFd>(&mut self, reading: &Reading<'_, D>, ino: u64, name: &[u8]) {
         let at = self.free.max(ino << LINKS);
         self.free = at + 1;
@@ -186,12 +192,10 @@ impl Gathered {
             look(&reading.dir, name, reading.device).map_err(|e| Error::io("stat", e.into()))?;
         let too_much = |_| Error::new(Kind::Corrupt, "the directory is too large");
         let start = u32::try_from(self.text.len()).map_err(too_much)?;
-        let has = if !reading.is_near {
-            UNKNOWN
-        } else if xattrs::has_any(&reading.dir, name) {
-            SOME
-        } else {
-            NONE
+        let has = match self.way.as_mut().map(|way| way.has_any(name)) {
+            None => UNKNOWN,
+            Some(false) => NONE,
+            Some(true) => SOME,
         };
         self.text.extend_from_slice(name);
         self.text.extend_from_slice(&target);

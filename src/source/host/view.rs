@@ -15,7 +15,7 @@ use super::descriptor::{Descriptor, Slot};
 use super::directory::HostDir;
 use super::place::Place;
 use super::stat::Stat;
-use super::xattrs;
+use super::xattrs::Way;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{Damage, Shared, hash};
 use crate::store;
@@ -217,7 +217,7 @@ impl View {
             return Err(Error::new(Kind::NotDirectory, "the snapshot is not a directory"));
         }
         let place = Arc::new(Place::top(Arc::clone(self)));
-        let has = !top.is_near || xattrs::has_any(&*top.descriptor, b"");
+        let has = !top.is_near || Way::into(&*top.descriptor).has_any(b"");
         Ok(HostDir::at(place).node(&stat, has))
     }
 

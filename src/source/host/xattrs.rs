@@ -1,9 +1,6 @@
 //! Extended attributes of entries, whatever their type: a device is asked too, without being opened.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -27,12 +24,12 @@ impl HostXattrs {
     /// Asks where that may block.
     fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&HostDir, &[u8], &OsStr) -> Result<T> + Send + 'static,
+        question: impl FnOnce(&HostDir, &[u8], &[u8]) -> Result<T> + Send + 'static,
     ) -> Step<T> {
         let (dir, name) = (self.dir.clone(), self.name.clone());
         self.dir.wait(move || {
             let place = dir.place();
-            let answer = place.open().and_then(|open| question(&dir, &name, entry(&open, &name).as_os_str()));
+            let answer = place.open().and_then(|open| question(&dir, &name, Way::into(&open).to(&name)));
             answer.map_err(|error| place.explain(Some(&*name).filter(|name| !name.is_empty()), error))
         })
     }
@@ -69,24 +66,39 @@ impl Xattrs for HostXattrs {
     }
 }
 
-/// The path of an entry of an open directory, or of that itself, for calls that take no descriptor: the directory is the
-/// one that is open, wherever its name leads by now, and of the entry itself no link is followed.
-fn entry(dir: impl AsFd, name: &[u8]) -> PathBuf {
-    let open = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
-    open.join(if name.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(name) })
+/// Paths of what is in an open directory, for calls that take no descriptor: the directory is the one that is open,
+/// wherever its name leads by now, and of the entry itself no link is followed.
+pub(super) struct Way {
+    path: Vec<u8>,
+    length: usize,
 }
 
-/// Whether the entry `name` of `dir`, or `dir` itself, may have any: only a clear answer is taken for a no.
-pub(super) fn has_any(dir: impl AsFd, name: &[u8]) -> bool {
-    !matches!(llistxattr_query(entry(dir, name)), Ok(0) | Err(Errno::OPNOTSUPP))
+impl Way {
+    /// Into `dir`, as long as it is open.
+    pub(super) fn into(dir: impl AsFd) -> Self {
+        let path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+        Way { length: path.len(), path }
+    }
+
+    /// The entry `name`, or the directory itself where that is empty.
+    fn to(&mut self, name: &[u8]) -> &[u8] {
+        self.path.truncate(self.length);
+        self.path.extend_from_slice(if name.is_empty() { b"." } else { name });
+        &self.path
+    }
+
+    /// Whether it may have any extended attributes: only a clear answer is taken for a no.
+    pub(super) fn has_any(&mut self, name: &[u8]) -> bool {
+        !matches!(llistxattr_query(self.to(name)), Ok(0) | Err(Errno::OPNOTSUPP))
+    }
 }
 
-fn list(path: &OsStr) -> rustix::io::Result<Vec<u8>> {
+fn list(path: &[u8]) -> rustix::io::Result<Vec<u8>> {
     filled(|buffer| llistxattr(path, spare_capacity(buffer)))
         .or_else(|e| if e == Errno::OPNOTSUPP { Ok(Vec::new()) } else { Err(e) })
 }
 
-fn value(path: &OsStr, name: &[u8]) -> Result<Option<Bytes>> {
+fn value(path: &[u8], name: &[u8]) -> Result<Option<Bytes>> {
     match filled(|buffer| lgetxattr(path, name, spare_capacity(buffer))) {
         Ok(value) => Ok(Some(value.into())),
         // One of `trusted.` may not be read by everybody, and then does not exist for them.

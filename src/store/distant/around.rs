@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
+use crate::store::bucket::{Bucket, Extent, Labels, Mark, Pinned, VersionPage};
 use crate::store::{Level, ObjectInfo, ObjectStore, Pace};
 
 /// A call of a store, as far as it matters here.
@@ -55,6 +56,24 @@ impl Weight for Level {
     }
 }
 
+impl Weight for VersionPage {
+    fn weight(&self) -> u64 {
+        self.versions.iter().map(|version| version.key.len() as u64 + 300).sum()
+    }
+}
+
+impl Weight for Labels {
+    fn weight(&self) -> u64 {
+        self.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+    }
+}
+
+impl Weight for bool {
+    fn weight(&self) -> u64 {
+        0
+    }
+}
+
 /// What happens around a call. `attempt` makes the call, anew each time.
 pub(super) trait Around: Send + Sync {
     fn around<'a, T, F>(&'a self, call: Call, attempt: F) -> impl Future<Output = Result<T>> + Send + 'a
@@ -63,19 +82,19 @@ pub(super) trait Around: Send + Sync {
         F: Fn() -> BoxFuture<'a, Result<T>> + Send + Sync + 'a;
 }
 
-/// A store with something around its calls.
-pub(super) struct Wrapped<A> {
-    inner: Arc<dyn ObjectStore>,
+/// A store, or a bucket, with something around its calls.
+pub(super) struct Wrapped<A, S: ?Sized> {
+    inner: Arc<S>,
     around: A,
 }
 
-impl<A: Around> Wrapped<A> {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>, around: A) -> Self {
+impl<A: Around, S: ?Sized> Wrapped<A, S> {
+    pub(super) fn new(inner: Arc<S>, around: A) -> Self {
         Wrapped { inner, around }
     }
 }
 
-impl<A: Around> ObjectStore for Wrapped<A> {
+impl<A: Around> ObjectStore for Wrapped<A, dyn ObjectStore> {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -106,5 +125,31 @@ impl<A: Around> ObjectStore for Wrapped<A> {
 
     fn get_range<'a>(&'a self, key: &'a str, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
         self.around.around(Call::Short, move || self.inner.get_range(key, offset, length)).boxed()
+    }
+}
+
+impl<A: Around> Bucket for Wrapped<A, dyn Bucket> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn pace(&self) -> Pace {
+        self.inner.pace()
+    }
+
+    fn keeps_versions(&self) -> BoxFuture<'_, Result<bool>> {
+        self.around.around(Call::Short, move || self.inner.keeps_versions()).boxed()
+    }
+
+    fn page<'a>(&'a self, extent: Extent, after: Option<&'a Mark>) -> BoxFuture<'a, Result<VersionPage>> {
+        self.around.around(Call::Open, move || self.inner.page(extent, after)).boxed()
+    }
+
+    fn labels<'a>(&'a self, object: &'a Pinned) -> BoxFuture<'a, Result<Labels>> {
+        self.around.around(Call::Short, move || self.inner.labels(object)).boxed()
+    }
+
+    fn read<'a>(&'a self, object: &'a Pinned, offset: u64, length: u64) -> BoxFuture<'a, Result<Bytes>> {
+        self.around.around(Call::Short, move || self.inner.read(object, offset, length)).boxed()
     }
 }

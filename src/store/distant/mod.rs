@@ -33,6 +33,7 @@ use gate::Gate;
 use retry::Retry;
 
 use super::ObjectStore;
+use super::bucket::Bucket;
 
 /// `store`, which is at `endpoint`, with all of this around it. A call fails at the latest after `patience`, which is
 /// to be less than whoever asks for it waits; a listing or a whole object that keeps coming may take longer.
@@ -41,7 +42,17 @@ pub fn guarded(
     endpoint: Arc<Endpoint>,
     patience: Duration,
 ) -> Arc<dyn ObjectStore> {
-    let gate = Arc::new(Wrapped::new(store, Gate::new(Arc::clone(&endpoint))));
+    let gate: Arc<dyn ObjectStore> = Arc::new(Wrapped::new(store, Gate::new(Arc::clone(&endpoint))));
+    Arc::new(Wrapped::new(gate, Retry::new(endpoint, patience)))
+}
+
+/// The same around a bucket.
+pub fn guarded_bucket(
+    bucket: Arc<dyn Bucket>,
+    endpoint: Arc<Endpoint>,
+    patience: Duration,
+) -> Arc<dyn Bucket> {
+    let gate: Arc<dyn Bucket> = Arc::new(Wrapped::new(bucket, Gate::new(Arc::clone(&endpoint))));
     Arc::new(Wrapped::new(gate, Retry::new(endpoint, patience)))
 }
 

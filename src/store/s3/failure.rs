@@ -184,6 +184,10 @@ impl Refused {
         let never = |kind, says: String| Error::new(kind, says);
         match self.code.as_str() {
             "NoSuchKey" => never(Kind::NotFound, format!("{key}: no such object")),
+            "NoSuchVersion" => never(Kind::NotFound, format!("{key}: no such version")),
+            _ if self.status == 412 => {
+                never(Kind::Stale, format!("{key}: is another object than when it was listed"))
+            }
             "NoSuchBucket" => {
                 let says = format!("there is no bucket {bucket} at {endpoint}; is the name right?");
                 never(Kind::Unavailable, says)

@@ -15,7 +15,7 @@ use crate::store::key::{check_key, check_prefix};
 use crate::store::{Level, ObjectInfo};
 
 /// What is wrong with a listing that would never end.
-const ENDLESS: &str = "the listing does not say how it goes on";
+pub(super) const ENDLESS: &str = "the listing does not say how it goes on";
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -164,8 +164,7 @@ async fn pages(store: &S3, wanted: Wanted<'_>, mut take: impl FnMut(&Page) -> Re
 }
 
 async fn page(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Result<Page> {
-    let what = if wanted.below.is_empty() { "the bucket" } else { wanted.below };
-    let failed = |failed: Failed| failed.about(store.asked(what));
+    let failed = |failed: Failed| failed.about(store.asked(what(wanted.below)));
     if store.service.lists_v1() || matches!(next, Some(Next::Marker(_))) {
         return page_v1(store, wanted, next).await.map_err(failed);
     }
@@ -176,6 +175,11 @@ async fn page(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Result<Page
         }
         page => page.map_err(failed),
     }
+}
+
+/// What is listed, for messages.
+pub(super) fn what(prefix: &str) -> &str {
+    if prefix.is_empty() { "the bucket" } else { prefix }
 }
 
 async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome<Page> {
@@ -191,7 +195,7 @@ async fn page_v2(store: &S3, wanted: Wanted<'_>, next: &Option<Next>) -> Outcome
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-    is_of(wanted, answer.prefix(), encoded).map_err(Failed::Error)?;
+    is_of(wanted.below, answer.prefix(), encoded).map_err(Failed::Error)?;
     let truncated = answer.is_truncated().unwrap_or(answer.next_continuation_token().is_some());
     let token = answer.next_continuation_token().map(|token| Next::Token(token.to_owned()));
     let objects = answer.contents.unwrap_or_default();
@@ -220,7 +224,7 @@ async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<
     };
     let (answer, _) = store.request(send).await?;
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-    is_of(wanted, answer.prefix(), encoded).map_err(Failed::Error)?;
+    is_of(wanted.below, answer.prefix(), encoded).map_err(Failed::Error)?;
     let truncated = answer.is_truncated() == Some(true);
     let objects = answer.contents.unwrap_or_default();
     let deeper = answer.common_prefixes.unwrap_or_default();
@@ -230,12 +234,12 @@ async fn page_v1(store: &S3, wanted: Wanted<'_>, next: Option<Next>) -> Outcome<
 
 /// Checks that a page is of the prefix that was asked for, as far as it says: one that was mixed up with another would
 /// look empty.
-fn is_of(wanted: Wanted<'_>, prefix: Option<&str>, encoded: bool) -> Result<()> {
+pub(super) fn is_of(below: &str, prefix: Option<&str>, encoded: bool) -> Result<()> {
     let told = prefix.and_then(|spelled| if encoded { decoded(spelled) } else { Some(spelled.to_owned()) });
     match told {
-        Some(told) if told != wanted.below => {
+        Some(told) if told != below => {
             let says = format!("a listing of {told:?} came");
-            Err(garbled(wanted.below, says))
+            Err(garbled(below, says))
         }
         _ => Ok(()),
     }

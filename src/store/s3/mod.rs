@@ -5,8 +5,9 @@
 //! server answered: signed for another region, by a clock that is off, with credentials that have expired meanwhile, or
 //! listed in a version that the server does not know. Each is put right once.
 //!
-//! `If-Match` is not sent: every answer here is one request, and what a caller puts together from several (blobs of a
-//! pack) it authenticates one by one, so a replaced object is found out and an equal one need not fail.
+//! As an [`ObjectStore`] it sends no `If-Match`: every answer is one request, and what a caller puts together from several
+//! (blobs of a pack) it authenticates one by one, so a replaced object is found out and an equal one need not fail. As a
+//! [`Bucket`](super::bucket::Bucket) it does: nothing else tells that a plain object was replaced.
 
 mod amazon;
 mod bounded;
@@ -17,6 +18,7 @@ mod listing;
 mod service;
 mod text;
 mod transport;
+mod versions;
 
 pub use identity::Identity;
 pub use service::{Addressing, Options, Service};
@@ -38,6 +40,7 @@ use futures_util::stream::unfold;
 
 use self::failure::{Asked, Failure, Refused};
 use self::service::Session;
+use super::bucket::Pinned;
 use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::meter::Meter;
 use super::transfer::{at_most, exactly};
@@ -153,16 +156,23 @@ impl S3 {
         }
     }
 
-    async fn get_object(&self, key: &str, range: Option<String>) -> Outcome<(GetObjectOutput, Duration)> {
+    async fn get_object(
+        &self,
+        key: &str,
+        pinned: Option<&Pinned>,
+        range: Option<String>,
+    ) -> Outcome<(GetObjectOutput, Duration)> {
         let send = |client: Client| {
-            client.get_object().bucket(&self.bucket).key(key).set_range(range.clone()).send()
+            let request = client.get_object().bucket(&self.bucket).key(key).set_range(range.clone());
+            let request = request.set_version_id(pinned.and_then(|pinned| pinned.version.clone()));
+            request.set_if_match(pinned.and_then(versions::condition)).send()
         };
         self.request(send).await
     }
 
     async fn whole(&self, key: &str, limit: u64) -> Result<Bytes> {
         let key = &self.key(key)?;
-        let (answer, after) = self.get_object(key, None).await.map_err(|e| e.about(self.asked(key)))?;
+        let (answer, after) = self.get_object(key, None, None).await.map_err(|e| e.about(self.asked(key)))?;
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         if let Some(length) = length {
             check_limit(key, length, limit)?;
@@ -177,9 +187,15 @@ impl S3 {
             let info = self.info(key).await?;
             return check_range(key, info.size, offset, length).map(|_| Bytes::new());
         };
-        let key = &self.key(key)?;
-        let range = Some(format!("bytes={offset}-{}", end - 1));
-        let (answer, after) = self.get_object(key, range).await.map_err(|e| e.about(self.asked(key)))?;
+        self.span(&self.key(key)?, None, offset, end).await
+    }
+
+    /// The bytes from `offset` to before `end`, which lies behind it, of the object called `key` in the bucket.
+    async fn span(&self, key: &str, pinned: Option<&Pinned>, offset: u64, end: u64) -> Result<Bytes> {
+        let length = end.saturating_sub(offset);
+        let range = Some(format!("bytes={offset}-{}", end.saturating_sub(1)));
+        let answer = self.get_object(key, pinned, range).await;
+        let (answer, after) = answer.map_err(|e| e.about(self.asked(key)))?;
         let sent = answer.content_length().and_then(|length| u64::try_from(length).ok());
         match answer.content_range().map(ContentRange::parse) {
             Some(Some(range)) if range.first == offset => {
@@ -237,7 +253,7 @@ impl S3 {
         }
         // An answer to HEAD has no room for the reason: it may be the object that is missing, or the bucket.
         let (answer, _) = self
-            .get_object(full, Some("bytes=0-0".to_owned()))
+            .get_object(full, None, Some("bytes=0-0".to_owned()))
             .await
             .map_err(|e| e.about(self.asked(full)))?;
         let total = answer.content_range().and_then(ContentRange::parse).and_then(|range| range.total);

@@ -1,0 +1,93 @@
+//! The contract of `tree::Dir` and of all below it, for directories of this machine.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use backupfs::cache::Budget;
+use backupfs::error::Error;
+use backupfs::source::chunked::Shared;
+use backupfs::source::host::{Descriptor, Host, Tree};
+use backupfs::store::Place;
+use backupfs::tree::{Ancestors, FileType, Identity, Validity};
+use rustix::fs::{Mode, XattrFlags};
+
+use crate::harness::walk::{Walked, walk};
+
+/// Everything that a file system of Linux can hold.
+fn made() -> tempfile::TempDir {
+    let top = tempfile::tempdir().unwrap();
+    let path = |name: &str| top.path().join(name);
+    fs::create_dir_all(path("deep/er/and/deeper")).unwrap();
+    fs::create_dir_all(path("empty")).unwrap();
+    fs::create_dir_all(path("many")).unwrap();
+    for n in 0..300_usize {
+        fs::write(path(&format!("many/{n}")), n.to_string().repeat(n * n)).unwrap();
+    }
+    for name in [&b"\xff\xfe"[..], b"new\nline", b"-rf", b"\x1b[31m", &[b'x'; 255], b".hidden"] {
+        fs::write(top.path().join(std::ffi::OsStr::from_bytes(name)), name).unwrap();
+    }
+    for n in 0..40 {
+        fs::hard_link(path("many/7"), path(&format!("deep/er/link {n}"))).unwrap();
+    }
+    symlink("../nowhere", path("deep/dangling")).unwrap();
+    symlink("x".repeat(4000), path("deep/long")).unwrap();
+    let sparse = File::create(path("sparse")).unwrap();
+    sparse.set_len(5 << 20).unwrap();
+    sparse.write_at(&[1; 10_000], 3 << 20).unwrap();
+    rustix::fs::setxattr(path("many/1"), "user.comment", b"hello", XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(path("many"), "user.dir", &[9; 2000], XattrFlags::empty()).unwrap();
+    fs::set_permissions(path("empty"), fs::Permissions::from_mode(0o1777)).unwrap();
+    let here = File::open(top.path()).unwrap();
+    rustix::fs::mknodat(&here, "pipe", rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    top
+}
+
+/// A walk through a directory by a source of its own.
+async fn walked(path: &Path, memory: u64) -> Walked {
+    let path = path.to_owned();
+    let root = move || {
+        let fd = File::open(&path).map_err(|e| Error::io("top", e))?;
+        Ok(Descriptor::from(OwnedFd::from(fd)))
+    };
+    let tree = Tree {
+        root: Arc::new(root),
+        snapshot: "1".into(),
+        path: 0,
+        name: Arc::from(&b"top"[..]),
+        ancestors: Ancestors::Unknown,
+        validity: Validity::Forever,
+    };
+    let host = Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(memory)));
+    walk(host.open(tree).resolve().await.unwrap().node).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_keeps_to_the_contract_and_is_there() {
+    let top = made();
+    let walked = walked(top.path(), 8 << 20).await;
+    for (at, found) in &walked {
+        let at = String::from_utf8_lossy(at);
+        assert!(found.content.is_ok() && found.xattrs.is_ok(), "{at}: {found:?}");
+    }
+    let count = |kind: FileType| walked.values().filter(|found| found.meta.kind == kind).count();
+    assert_eq!((count(FileType::Dir), count(FileType::File)), (7, 300 + 40 + 7));
+    assert_eq!((count(FileType::Symlink), count(FileType::Fifo), count(FileType::Socket)), (2, 1, 1));
+    let identity = |at: &str| walked[at.as_bytes()].meta.identity;
+    assert!(matches!(identity("many/7"), Identity::Key(_)));
+    assert_eq!(identity("many/7"), identity("deep/er/link 39"));
+    assert_ne!(identity("many/7"), identity("many/8"));
+}
+
+/// What does not stay in memory is read again and is the same; so is what another mount reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_and_mounts_make_no_difference() {
+    let top = made();
+    let first = walked(top.path(), 8 << 20).await;
+    assert!(first == walked(top.path(), 0).await, "without memory");
+    assert!(first == walked(top.path(), 8 << 20).await, "by another source");
+}

@@ -9,7 +9,7 @@ use super::open::{begin, prepared};
 use super::together::{Task, flat};
 use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Usage};
+use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Time, Usage};
 
 /// Empty until it can be opened.
 pub struct Late {
@@ -116,6 +116,10 @@ impl Source for Late {
             Some(source) => source.open(snapshot, path),
             None => Step::err(self.failure()),
         }
+    }
+
+    fn at(&self, moment: Time) -> Option<Snapshot> {
+        self.opened.get().and_then(|source| source.at(moment))
     }
 
     fn health(&self) -> SourceHealth {

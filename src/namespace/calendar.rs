@@ -87,6 +87,23 @@ impl Calendar {
         }
     }
 
+    /// Whether a name could be a snapshot's, in the usual form.
+    pub(super) fn is_written(name: &[u8]) -> bool {
+        std::str::from_utf8(name).ok().and_then(compact).is_some()
+    }
+
+    /// The last moment of the second that such a name tells; `zone` is that of snapshots that recorded no offset.
+    pub(super) fn written(&self, name: &[u8], zone: Option<&TimeZone>) -> Option<Time> {
+        let at = std::str::from_utf8(name).ok().and_then(compact)?;
+        let zone = match self.style {
+            TimeStyle::Utc => &TimeZone::UTC,
+            TimeStyle::Local => &self.local,
+            TimeStyle::Recorded => zone.unwrap_or(&self.local),
+        };
+        let found = zone.to_ambiguous_timestamp(at).compatible().ok()?;
+        Some(Time { secs: found.as_second(), nanos: 999_999_999 })
+    }
+
     /// The day of `instant` in the mount's zone, counted from 1970-01-01.
     pub(super) fn day(&self, instant: Time) -> i32 {
         let offset = self.days.to_offset(clamped(instant));

@@ -11,6 +11,7 @@ use super::diff::{AT, CURRENT};
 use super::generated::Generated;
 use super::group_dirs;
 use super::labels::Labels;
+use super::moment::Shown;
 use super::name::key;
 use super::state::{Date, Set, State};
 use super::view::{View, When, meaning};
@@ -189,7 +190,7 @@ impl Dir for SetDir {
         if name == LATEST.as_bytes() {
             return Step::ok(found.newest().map(|date| latest(&self.ns, found, date)));
         }
-        let Some(date) = state.date(found, name) else { return Step::ok(None) };
+        let Some(date) = state.date(found, name) else { return self.moment(found, name) };
         let identity = self.ns.own(View::Set.identity(found, date, name));
         if !self.ns.options.shared {
             return self
@@ -218,6 +219,16 @@ impl Dir for SetDir {
         self.ns.touch();
         let (ns, state) = (self.ns.clone(), self.ns.state.load_full());
         Step::ok(Arc::new(SetListing { ns, state, name: self.name.clone() }))
+    }
+}
+
+impl SetDir {
+    /// What a name that no date has means: a moment, where a source can show any.
+    fn moment(&self, set: &Set, name: &[u8]) -> Step<Option<Node>> {
+        let Some(moment) = self.ns.named_moment(set, name) else { return Step::ok(None) };
+        let identity = self.ns.own(View::Set.identity_of(&set.name, moment.placed.date, name));
+        let validity = Validity::For(self.ns.options.refresh);
+        self.ns.show_moment(&moment, (identity, validity)).map(|node| Ok(Some(node)))
     }
 }
 
@@ -263,10 +274,19 @@ impl Dir for AsOf {
         self.ns.touch();
         let state = self.ns.state.load_full();
         let Some(set) = state.set(name) else { return Step::ok(None) };
-        let Some(date) = self.view.choose(&self.ns, &state, set) else { return Step::ok(None) };
-        let identity = self.ns.own(self.view.identity(set, date, name));
-        let validity = self.view.validity(self.ns.options.refresh);
-        self.ns.show(&state, set, date, (identity, validity), None).map(|node| Ok(Some(node)))
+        let (validity, moments) = (self.view.validity(self.ns.options.refresh), self.view.moments(&self.ns));
+        let step = match self.view.shown(&self.ns, &state, set, &moments) {
+            None => return Step::ok(None),
+            Some(Shown::Date(date)) => {
+                let identity = self.ns.own(self.view.identity(set, date, name));
+                self.ns.show(&state, set, date, (identity, validity), None)
+            }
+            Some(Shown::Moment(moment)) => {
+                let identity = self.view.identity_of(name, moment.placed.date, name);
+                self.ns.show_moment(moment, (self.ns.own(identity), validity))
+            }
+        };
+        step.map(|node| Ok(Some(node)))
     }
 
     fn listing(&self) -> Step<Arc<dyn Listing>> {
@@ -284,9 +304,14 @@ struct AsOfListing {
 
 impl Listing for AsOfListing {
     fn visit(&self, from: Cookie, sink: &mut dyn Sink) {
+        let moments = self.view.moments(&self.ns);
         for set in self.state.sets_from(from) {
-            let Some(date) = self.view.choose(&self.ns, &self.state, set) else { continue };
-            let identity = self.ns.own(self.view.identity(set, date, &set.name));
+            let date = match self.view.shown(&self.ns, &self.state, set, &moments) {
+                None => continue,
+                Some(Shown::Date(date)) => date.id,
+                Some(Shown::Moment(moment)) => moment.placed.date,
+            };
+            let identity = self.ns.own(self.view.identity_of(&set.name, date, &set.name));
             if sink.entry(&entry(set.cookie, &set.name, FileType::Dir, identity, None)).is_break() {
                 return;
             }

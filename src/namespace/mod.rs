@@ -27,6 +27,7 @@ mod group_dirs;
 mod group_tests;
 mod guard;
 mod labels;
+mod moment;
 mod name;
 mod options;
 mod place;

@@ -55,6 +55,11 @@ impl Placer {
         Ok(Placer { template, zone })
     }
 
+    /// The zone of snapshots that record none.
+    pub(super) fn zone(&self) -> Option<&TimeZone> {
+        self.zone.as_ref()
+    }
+
     /// Places all snapshots of `list` that the member's filter wants.
     pub(super) fn place(
         &self,

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Namespace;
 use super::calendar::Word;
-use super::date::{Place, dress, named, open_first};
+use super::date::{Candidate, Place, dress, named, open_first};
 use super::diff::{AT, CURRENT};
+use super::moment::Moment;
 use super::name::key;
+use super::place::DateId;
 use super::state::{Date, Set, State};
 use crate::error::Result;
 use crate::tree::{Ancestor, Identity, Node, Step, Time, Validity};
@@ -34,12 +36,34 @@ pub(super) enum When {
 impl View {
     /// What makes the directory of `date` in this place that directory; `name` is how it is called in its set.
     pub(super) fn identity(&self, set: &Set, date: &Date, name: &[u8]) -> Identity {
-        let id = date.id.to_be_bytes();
+        self.identity_of(&set.name, date.id, name)
+    }
+
+    /// The same of a date by its id, listed or not.
+    pub(super) fn identity_of(&self, set: &[u8], date: DateId, name: &[u8]) -> Identity {
+        let id = date.to_be_bytes();
         Identity::Key(match self {
-            View::Set => key(&[b"date", &set.name, name, &id]),
-            View::Current => key(&[CURRENT, &set.name, &id]),
-            View::At(word, _) => key(&[AT, word, &set.name, &id]),
+            View::Set => key(&[b"date", set, name, &id]),
+            View::Current => key(&[CURRENT, set, &id]),
+            View::At(word, _) => key(&[AT, word, set, &id]),
         })
+    }
+
+    /// The last moment that is shown here; nothing where the newest is.
+    pub(super) fn until(&self, ns: &Namespace) -> Option<Time> {
+        match self {
+            View::Set | View::Current => None,
+            View::At(_, When::Word(word)) => Some(ns.calendar.until(*word, ns.clock.now())),
+            View::At(_, When::Named(instant)) => Some(*instant),
+        }
+    }
+
+    /// Whether this place is called by the own name of `date`.
+    pub(super) fn names(&self, state: &State, set: &Set, date: &Date) -> bool {
+        match self {
+            View::At(word, When::Named(_)) => state.date(set, word).is_some_and(|own| own.id == date.id),
+            _ => false,
+        }
     }
 
     /// How long answers in this place may be kept.
@@ -85,13 +109,29 @@ impl Namespace {
     ) -> Step<Node> {
         let name = date.listed.clone();
         let place = Place { identity, validity, name, shared: self.options.shared, passed };
-        let (set, listed) = (set.name.clone(), date.listed.clone());
-        let opened = open_first(self.candidates(state, date));
-        let tell = move |result: Result<_>| named(result, &set, &listed);
-        let opened = match opened {
-            Step::Ready(result) => Step::Ready(tell(result)),
-            Step::Wait(wait) => Step::wait(async move { tell(wait.await) }),
-        };
-        opened.then(move |(candidate, opened)| dress(candidate, opened, place))
+        open_as(self.candidates(state, date), set.name.clone(), place)
     }
+
+    /// A moment that is not listed, as a place shows it.
+    pub(super) fn show_moment(
+        &self,
+        moment: &Moment,
+        (identity, validity): (Identity, Validity),
+    ) -> Step<Node> {
+        let (name, set) = (moment.placed.plain.clone(), moment.placed.set.clone());
+        let place = Place { identity, validity, name, shared: self.options.shared, passed: None };
+        open_as(vec![moment.candidate()], set, place)
+    }
+}
+
+/// The first of `candidates` that can be had, as `place` in `set` shows it.
+fn open_as(candidates: Vec<Candidate>, set: Arc<[u8]>, place: Place) -> Step<Node> {
+    let listed = place.name.clone();
+    let opened = open_first(candidates);
+    let tell = move |result: Result<_>| named(result, &set, &listed);
+    let opened = match opened {
+        Step::Ready(result) => Step::Ready(tell(result)),
+        Step::Wait(wait) => Step::wait(async move { tell(wait.await) }),
+    };
+    opened.then(move |(candidate, opened)| dress(candidate, opened, place))
 }

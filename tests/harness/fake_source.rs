@@ -152,6 +152,8 @@ pub struct FakeSource {
 
 struct State {
     list: Arc<[Snapshot]>,
+    /// Moments of the past that are not listed.
+    past: Vec<Snapshot>,
     next: Arc<[Snapshot]>,
     down: Option<Error>,
     trees: Trees,
@@ -167,7 +169,14 @@ impl FakeSource {
     /// A source that has listed `snapshots`.
     pub fn with(id: &str, snapshots: Vec<Snapshot>) -> Arc<Self> {
         let list: Arc<[Snapshot]> = snapshots.into();
-        let state = State { next: list.clone(), list, down: None, trees: HashMap::new(), listed: true };
+        let state = State {
+            next: list.clone(),
+            list,
+            past: Vec::new(),
+            down: None,
+            trees: HashMap::new(),
+            listed: true,
+        };
         Arc::new(FakeSource {
             id: id.into(),
             state: Mutex::new(state),
@@ -179,6 +188,11 @@ impl FakeSource {
     /// What the next refresh will find.
     pub fn put(&self, snapshots: Vec<Snapshot>) {
         self.state.lock().unwrap().next = snapshots.into();
+    }
+
+    /// Can show any moment, and these between those that it lists.
+    pub fn remember(&self, past: Vec<Snapshot>) {
+        self.state.lock().unwrap().past = past;
     }
 
     /// Never listed so far.
@@ -213,7 +227,7 @@ impl FakeSource {
         if let Some(error) = &state.down {
             return Err(error.clone());
         }
-        let Some(known) = state.list.iter().find(|s| s.id == *snapshot) else {
+        let Some(known) = state.list.iter().chain(&state.past).find(|s| s.id == *snapshot) else {
             return Err(Error::new(Kind::Stale, format!("snapshot {snapshot} is gone")));
         };
         if let Some(tree) = state.trees.get(&(snapshot.clone(), path)) {
@@ -267,6 +281,12 @@ impl Source for FakeSource {
             let _ = stalled.wait_for(|stalled| !*stalled).await;
             answer
         })
+    }
+
+    fn at(&self, moment: Time) -> Option<Snapshot> {
+        let state = self.state.lock().unwrap();
+        let known = state.past.iter().chain(state.list.iter().filter(|_| !state.past.is_empty()));
+        known.filter(|s| s.time.instant <= moment).max_by_key(|s| s.time.instant).cloned()
     }
 
     fn health(&self) -> SourceHealth {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use backupfs::cache::Budget;
 use backupfs::error::Kind;
 use backupfs::source::chunked::Shared;
+use backupfs::source::directory;
 use backupfs::source::restic::{self, Spec};
-use backupfs::store::{Local, ObjectStore};
+use backupfs::store::{Local, ObjectStore, Place};
 use backupfs::tree::{FileType, Opened, Snapshot, Source};
 use futures_util::FutureExt;
 
@@ -63,6 +64,20 @@ fn had(source: impl Into<Option<Arc<dyn Source>>>) -> Option<Arc<dyn Source>> {
     source.into()
 }
 
+/// What the fixtures are made of, as a machine's own directories of which each is a snapshot.
+async fn directories() -> Arc<dyn Source> {
+    let spec = directory::Spec {
+        name: "directories".into(),
+        pattern: fixture("{time}"),
+        time_format: None,
+        zone: jiff::tz::TimeZone::UTC,
+        machine: None,
+        refresh: std::time::Duration::from_secs(60),
+        place: Place::alone(),
+    };
+    directory::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap()
+}
+
 macro_rules! suite {
     ($($source:ident),* $(,)?) => {
         $(mod $source {
@@ -94,7 +109,7 @@ macro_rules! suite {
     };
 }
 
-suite! { restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, versioned_bucket }
+suite! { restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, directories, versioned_bucket }
 
 /// Every path of every snapshot, by snapshot and number of the path.
 async fn everything(source: &dyn Source) -> Vec<((String, usize), Walked)> {

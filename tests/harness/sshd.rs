@@ -37,11 +37,14 @@ impl Sshd {
         fs::write(path("sshd_config"), config).unwrap();
         // Where sshd, as root, shuts up the part of it that talks to strangers.
         let _ = fs::create_dir_all("/run/sshd");
-        let mut server = Server::start("/usr/sbin/sshd", &["-D", "-e", "-f", &path("sshd_config")], &[]);
-        server.wait(|_| TcpStream::connect(("127.0.0.1", port)).ok());
-        let sshd = Sshd { server, dir, port };
+        let sshd = Sshd { server: listening(&dir, port), dir, port };
         sshd.make_client();
         sshd
+    }
+
+    /// Starts it again where it was, after [`Sshd::stop`].
+    pub fn start_again(&mut self) {
+        self.server = listening(&self.dir, self.port);
     }
 
     /// Ends it, and every session.
@@ -101,4 +104,11 @@ impl Sshd {
     pub fn url(&self, path: &Path) -> String {
         format!("sftp://{}@127.0.0.1:{}/{}", Self::user(), self.port, path.display())
     }
+}
+
+fn listening(dir: &tempfile::TempDir, port: u16) -> Server {
+    let config = dir.path().join("sshd_config");
+    let mut server = Server::start("/usr/sbin/sshd", &["-D", "-e", "-f", config.to_str().unwrap()], &[]);
+    server.wait(|_| TcpStream::connect(("127.0.0.1", port)).ok());
+    server
 }

@@ -75,6 +75,38 @@ fn over_sftp() {
 }
 
 #[test]
+fn an_ssh_server_that_was_gone_is_there_again_without_a_remount() {
+    if !can_mount() || !has("sshd") {
+        return;
+    }
+    let mut sshd = Sshd::start("internal-sftp -R");
+    let mountpoint = Mountpoint::new();
+    let mut mount = backupfs();
+    mount.arg("mount").arg("--password-file").arg(fixture().password_file()).arg("-o").arg("cache-dir=none");
+    mount.arg("-r").arg(sshd.url(&fixture().repository())).env("PATH", sshd.path());
+    succeed(mount.arg(mountpoint.path()));
+    let sets = mountpoint.path().join("current");
+    let names = |of: &Path| -> Vec<_> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(of).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let known = names(&sets);
+    assert!(!known.is_empty());
+    sshd.stop();
+    let unread = sets.join(&known[0]);
+    let gone = std::fs::read_dir(&unread).map(|entries| entries.count()).unwrap_err();
+    let honest = [libc::EIO, libc::ETIMEDOUT];
+    assert!(gone.raw_os_error().is_some_and(|number| honest.contains(&number)), "{gone}");
+    assert_eq!(names(&sets), known, "what is known stays");
+    sshd.start_again();
+    wait_for("the server to be asked again", || std::fs::read_dir(&unread).is_ok());
+    assert!(!manifest(&sets).is_empty());
+    succeed(backupfs().arg("umount").arg(mountpoint.path()));
+}
+
+#[test]
 fn over_rclone() {
     if !can_mount() || !has("rclone") {
         return;

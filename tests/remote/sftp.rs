@@ -140,6 +140,24 @@ async fn links_are_followed_once_and_only_files_are_objects() {
 }
 
 #[tokio::test]
+async fn the_newest_object_tells_when_it_was_written() {
+    if !has("sshd") {
+        return;
+    }
+    let dir = repository();
+    let written = |seconds| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    std::fs::create_dir_all(dir.path().join("snapshots/ab")).unwrap();
+    for (name, at) in [("a", 1_000), ("ab/abc", 3_000_000_000), ("c", 2_000)] {
+        let file = std::fs::File::create(dir.path().join("snapshots").join(name)).unwrap();
+        file.set_modified(written(at)).unwrap();
+    }
+    let store = beside(dir.path());
+    assert_eq!(store.newest("snapshots/").await.unwrap(), Some(written(3_000_000_000)));
+    assert_eq!(store.newest("snapshots/x/").await.unwrap(), None);
+    assert_eq!(store.newest("keys/").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_large_directory_is_listed_whole() {
     if !has("sshd") {
         return;

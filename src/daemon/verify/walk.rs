@@ -21,9 +21,6 @@ const OF_A_FILE: usize = 16;
 /// A source that cannot be asked so many times in a row is given up.
 const PATIENCE: usize = 3;
 
-/// Directories deeper than this are damage by themselves.
-const DEEPEST: usize = 4096;
-
 /// The reading of one source.
 pub(super) struct Walk<'a> {
     source: &'a dyn Source,
@@ -43,7 +40,6 @@ pub(super) struct Walk<'a> {
 struct Below {
     dir: Arc<dyn Dir>,
     path: String,
-    depth: usize,
 }
 
 /// It is to end, now.
@@ -111,9 +107,7 @@ impl<'a> Walk<'a> {
     async fn root(&mut self, snapshot: &Snapshot, node: Node, path: String) -> Going {
         let mut todo = Vec::new();
         match node.content {
-            Content::Dir(dir) => {
-                todo.push(Below { dir, path: path.trim_end_matches('/').to_owned(), depth: 0 })
-            }
+            Content::Dir(dir) => todo.push(Below { dir, path: path.trim_end_matches('/').to_owned() }),
             Content::File(file) => {
                 let number = number(node.meta.identity, &path);
                 if self.is_next(number) {
@@ -129,7 +123,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn directory(&mut self, snapshot: &Snapshot, below: Below, todo: &mut Vec<Below>) -> Going {
-        let Below { dir, path, depth } = below;
+        let Below { dir, path } = below;
         let content = dir.content();
         if content.is_some_and(|content| !self.seen.insert(content)) {
             return Ok(());
@@ -157,10 +151,9 @@ impl<'a> Walk<'a> {
             std::ops::ControlFlow::Continue(())
         });
         for (at, path) in dirs {
-            if let Some(Node { content: Content::Dir(dir), .. }) = listing.node(at)
-                && depth < DEEPEST
-            {
-                todo.push(Below { dir, path, depth: depth + 1 });
+            // Sources say of those that nest too deep that they are damaged.
+            if let Some(Node { content: Content::Dir(dir), .. }) = listing.node(at) {
+                todo.push(Below { dir, path });
             }
         }
         if chosen.is_empty() {

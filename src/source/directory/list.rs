@@ -9,7 +9,7 @@ use super::record::{Held, Naming};
 use super::scan::Scan;
 use super::unfinished;
 use crate::source::chunked::hash;
-use crate::tree::{Snapshot, SnapshotId};
+use crate::tree::{Snapshot, SnapshotId, Usage};
 
 /// A complete list, immutable.
 pub(super) struct List {
@@ -19,6 +19,8 @@ pub(super) struct List {
     pub listed: SystemTime,
     /// What could not be looked into, a line each.
     pub left_out: Vec<String>,
+    /// What the file system holds on which all of it lies.
+    pub usage: Usage,
 }
 
 impl List {
@@ -51,7 +53,7 @@ impl List {
         };
         let line = |(path, error): &(PathBuf, _)| format!("{}: {error}", naming.fixed.join(path).display());
         let left_out = scan.gaps.iter().map(line).collect();
-        List { by_id, all, listed: SystemTime::now(), left_out }
+        List { by_id, all, listed: SystemTime::now(), left_out, usage: scan.usage }
     }
 
     /// All of them; the very same while they are the same.

@@ -59,7 +59,7 @@ pub(super) struct Parts {
 impl Pattern {
     /// Reads a pattern. Errors: `Usage`, when it is no absolute path, a part has no name or no end, or two have the same.
     pub fn parse(path: &Path) -> Result<Self> {
-        let refuse = |why: &str| Error::new(Kind::Usage, format!("{}: {why}", path.display()));
+        let refuse = |why: &str| Error::new(Kind::Usage, why);
         let mut components = path.components();
         if components.next() != Some(Component::RootDir) {
             return Err(refuse("a pattern is an absolute path"));

@@ -12,7 +12,7 @@ use super::pattern::{Level, Pattern};
 use super::unfinished;
 use crate::error::{Error, Kind, Result};
 use crate::source::host;
-use crate::tree::{Part, Time};
+use crate::tree::{Part, Time, Usage};
 
 /// The file in which snapper says what a snapshot is, beside it.
 const INFO: &str = "info.xml";
@@ -49,6 +49,8 @@ pub(super) struct Scan {
     pub found: Vec<Found>,
     /// Directories that could not be looked into, and why: what lies below them is unknown.
     pub gaps: Vec<(PathBuf, Error)>,
+    /// What the file system holds on which the beginning of the pattern lies.
+    pub usage: Usage,
 }
 
 /// Opens what is fixed of the pattern, wherever links lead there. Blocks.
@@ -70,9 +72,20 @@ pub(super) fn marked(dir: impl AsFd) -> Result<(Mark, Time)> {
 pub(super) fn scan(pattern: &Pattern) -> Result<Scan> {
     let mut walk = Walk { scan: Scan::default(), wants_info: !pattern.has(super::pattern::TIME) };
     let top = top(pattern)?;
+    walk.scan.usage = usage(&top);
     match walk.descend(&top, &pattern.levels, &Way::default()) {
         Err(error) => Err(error.context(pattern.fixed.display().to_string())),
         Ok(()) => Ok(walk.scan),
+    }
+}
+
+/// What the file system of `dir` holds; nothing where it does not say.
+fn usage(dir: &OwnedFd) -> Usage {
+    let Ok(found) = rustix::fs::fstatvfs(dir) else { return Usage::default() };
+    Usage {
+        bytes: found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize),
+        // Some file systems do not count files.
+        objects: found.f_files.saturating_sub(found.f_ffree).max(1),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::source::chunked::{Damage, Shared, hash};
 use crate::source::host::{self, Host};
 use crate::source::names::Times;
 use crate::store::Place;
-use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Usage, Validity};
+use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Validity};
 
 /// What it takes to open a source.
 pub struct Spec {
@@ -40,8 +40,9 @@ pub struct Spec {
 /// Opens a source, which walks its pattern. Errors, which name it: `Usage` for a pattern or a format that is none,
 /// `NotFound` where nothing is that looks like it, and whatever keeps its beginning from being read.
 pub async fn open(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    let name = spec.name.clone();
-    open_named(spec, shared).await.context(|| name)
+    let (name, pattern) = (spec.name.clone(), spec.pattern.display().to_string());
+    let opened = open_named(spec, shared).await;
+    opened.context(|| if name == pattern { name } else { format!("{name}: {pattern}") })
 }
 
 async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
@@ -192,7 +193,7 @@ impl Source for Opener {
         SourceHealth {
             listed: Some(list.listed),
             error: directories.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            usage: Usage::default(),
+            usage: list.usage,
             omitted: self.host.omitted() + directories.finder.damage.count(),
             left_out,
         }

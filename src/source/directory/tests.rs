@@ -166,7 +166,7 @@ async fn trees_as_they_are_follow_what_is_written() {
 async fn nothing_that_looks_like_the_pattern_is_an_error_and_never_the_end_of_all_snapshots() {
     let bed = Bed::new(&["other"]);
     for (pattern, kind, says) in [
-        ("{host}/{time}", Kind::NotFound, "backups: nothing is there that looks like the pattern"),
+        ("{host}/{time}", Kind::NotFound, "/{host}/{time}: nothing is there that looks like the pattern"),
         ("away/{time}", Kind::NotFound, "away"),
         ("{time}/{time}", Kind::Usage, "two parts of the pattern are called {time}"),
         ("other/name/{time}", Kind::NotDirectory, "other/name"),

@@ -105,7 +105,7 @@ impl Host {
     pub fn open(self: &Arc<Self>, tree: Tree) -> Step<Opened> {
         let host = Arc::clone(self);
         Step::wait(async move {
-            let view = View::new(Arc::clone(&host), &tree);
+            let view = View::new(Arc::clone(&host), &tree, Handle::current());
             let found = Arc::clone(&view);
             let node = host.run(move || found.top()).await.map_err(|e| view.explain(b"", e))?;
             Ok(Opened { name: tree.name, node, ancestors: tree.ancestors })
@@ -124,6 +124,8 @@ impl Host {
 /// A tree that was opened.
 pub(super) struct View {
     pub host: Arc<Host>,
+    /// For what nobody waits for.
+    pub runtime: Handle,
     root: Arc<dyn Root>,
     snapshot: SnapshotId,
     pub validity: Validity,
@@ -150,11 +152,12 @@ pub(super) struct Top {
 }
 
 impl View {
-    fn new(host: Arc<Host>, tree: &Tree) -> Arc<Self> {
+    fn new(host: Arc<Host>, tree: &Tree, runtime: Handle) -> Arc<Self> {
         let path = (tree.path as u64).to_le_bytes();
         let hash = hash(&[b"tree", host.id.as_bytes(), tree.snapshot.as_bytes(), &path]);
         Arc::new(View {
             host,
+            runtime,
             root: Arc::clone(&tree.root),
             snapshot: Arc::clone(&tree.snapshot),
             validity: tree.validity,
@@ -194,9 +197,8 @@ impl View {
     }
 
     fn close_when_idle(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
         let view: Weak<View> = Arc::downgrade(self);
-        runtime.spawn(async move {
+        self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(IDLE).await;
                 let Some(view) = view.upgrade() else { return };

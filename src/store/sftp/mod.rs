@@ -14,7 +14,7 @@ mod walk;
 pub use ssh::{Host, ssh};
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, join};
@@ -306,6 +306,11 @@ impl ObjectStore for Sftp {
     fn list_level<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Level>> {
         metrics::STORE_LISTS.add(1);
         walk::level(self, prefix).boxed()
+    }
+
+    fn newest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<SystemTime>>> {
+        metrics::STORE_LISTS.add(1);
+        walk::newest(self, prefix).boxed()
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {

@@ -65,6 +65,8 @@ pub(super) struct Attributes {
     pub size: Option<u64>,
     /// Permissions and type, as in `st_mode`.
     pub mode: Option<u32>,
+    /// When it was written to, in seconds since 1970.
+    pub written: Option<u32>,
 }
 
 /// Codes of [`Reply::Status`].
@@ -247,8 +249,9 @@ impl Fields {
             attributes.mode = Some(self.number()?);
         }
         if has(8) {
-            // Times of access and change.
-            self.long()?;
+            // When it was read comes first.
+            self.number()?;
+            attributes.written = Some(self.number()?);
         }
         if has(1 << 31) {
             for _ in 0..self.number()? {
@@ -307,7 +310,7 @@ mod tests {
     fn replies_of_each_kind() {
         let status = |message: &str| Reply::Status { code: 2, message: message.into() };
         let long = 1u64 << 40;
-        let attributes = Attributes { size: Some(long), mode: Some(0o100_644) };
+        let attributes = Attributes { size: Some(long), mode: Some(0o100_644), written: Some(6) };
         let encoded = [
             b"\x80\0\0\x0f\0\0\x01\0\0\0\0\0\0\0\x03\xe8\0\0\x03\xe8\0\0\x81\xa4\0\0\0\x05\0\0\0\x06"
                 .as_slice(),
@@ -346,7 +349,7 @@ mod tests {
 
     #[test]
     fn types_are_told_by_the_mode() {
-        let of = |mode, size| Attributes { size, mode };
+        let of = |mode, size| Attributes { size, mode, written: None };
         assert!(of(Some(0o040_755), None).is_directory());
         assert!(of(Some(0o100_644), None).is_file());
         assert!(of(Some(0o644), Some(5)).is_file());

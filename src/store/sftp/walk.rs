@@ -4,6 +4,7 @@
 //! which a loop could be recognised.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::FuturesOrdered;
@@ -44,6 +45,20 @@ struct Below {
 
 /// Every object below `prefix`.
 pub(super) async fn list(store: &Sftp, prefix: &str) -> Result<Vec<ObjectInfo>> {
+    Ok(objects(store, prefix).await?.into_iter().map(|object| object.info).collect())
+}
+
+/// When the newest object below `prefix` was written.
+pub(super) async fn newest(store: &Sftp, prefix: &str) -> Result<Option<SystemTime>> {
+    let untold = || Error::new(Kind::Unsupported, format!("{prefix}: the server tells no times"));
+    let mut newest = None;
+    for object in objects(store, prefix).await? {
+        newest = newest.max(Some(object.written.ok_or_else(untold)?));
+    }
+    Ok(newest.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into())))
+}
+
+async fn objects(store: &Sftp, prefix: &str) -> Result<Vec<Object>> {
     check_prefix(prefix)?;
     let connection = store.connection().await?;
     let walk = Walk { store, connection: &connection, taken: AtomicUsize::new(0) };
@@ -69,6 +84,7 @@ pub(super) async fn level(store: &Sftp, prefix: &str) -> Result<Level> {
     let connection = store.connection().await?;
     let walk = Walk { store, connection: &connection, taken: AtomicUsize::new(0) };
     let (objects, below) = walk.directory(Below { prefix: prefix.to_owned(), linked: false }).await?;
+    let objects = objects.into_iter().map(|object| object.info).collect();
     Ok(Level { objects, below: below.into_iter().map(|below| below.prefix).collect() })
 }
 
@@ -81,7 +97,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// The objects and directories in a directory; neither where there is none.
-    async fn directory(&self, below: Below) -> Result<(Vec<ObjectInfo>, Vec<Below>)> {
+    async fn directory(&self, below: Below) -> Result<(Vec<Object>, Vec<Below>)> {
         let names = self.names(&below.prefix).await?;
         let entries = names.into_iter().filter_map(|named| {
             let name = std::str::from_utf8(&named.name).ok()?;
@@ -109,7 +125,7 @@ impl Walk<'_> {
             return Ok(Entry::Directory(Below { prefix: key + "/", linked }));
         }
         if let (true, Some(size)) = (attributes.mode.is_some() && attributes.is_file(), attributes.size) {
-            return Ok(Entry::Object(ObjectInfo { key, size }));
+            return Ok(Entry::Object(Object { info: ObjectInfo { key, size }, written: attributes.written }));
         }
         let target = match self.connection.call(Request::Stat(&self.store.path(&key))).await? {
             Reply::Attributes(attributes) => attributes,
@@ -120,7 +136,9 @@ impl Walk<'_> {
         Ok(match target.size {
             _ if target.is_directory() && linked => Entry::Nothing,
             _ if target.is_directory() => Entry::Directory(Below { prefix: key + "/", linked: true }),
-            Some(size) if target.is_file() => Entry::Object(ObjectInfo { key, size }),
+            Some(size) if target.is_file() => {
+                Entry::Object(Object { info: ObjectInfo { key, size }, written: target.written })
+            }
             _ => Entry::Nothing,
         })
     }
@@ -188,8 +206,14 @@ fn unshared(named: Named) -> Named {
     Named { name: Bytes::copy_from_slice(&named.name), ..named }
 }
 
+/// An object, and when it was written to, in seconds since 1970, if the server tells.
+struct Object {
+    info: ObjectInfo,
+    written: Option<u32>,
+}
+
 enum Entry {
-    Object(ObjectInfo),
+    Object(Object),
     Directory(Below),
     Nothing,
 }

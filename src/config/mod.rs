@@ -129,6 +129,11 @@ fn secrets_mut<'a>(
 }
 
 impl Config {
+    /// Whether no source of it can change what is in a snapshot.
+    pub fn is_immutable(&self) -> bool {
+        self.sources.iter().all(|source| source.kind.is_immutable())
+    }
+
     /// Everything secret in it, always in the same order.
     pub fn secrets(&self) -> impl Iterator<Item = &Password> {
         let sources = self.sources.iter().flat_map(|s| secrets(&s.password, &s.credentials));

@@ -93,7 +93,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let _runtime = runtime.enter();
     let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
     let namespace = Namespace::new(members, groups, translate::names(config))?;
-    let immutable = config.sources.iter().all(|source| source.kind.is_immutable());
+    let immutable = config.is_immutable();
     Ok(Tree { namespace, immutable, failed, is_opening, left_out, common })
 }
 

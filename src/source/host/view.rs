@@ -68,6 +68,8 @@ pub struct Host {
     /// Of the source, in what is shared.
     pub(super) number: u32,
     damage: Damage,
+    /// The tops that are open, and some that were.
+    tops: Mutex<Vec<Weak<Slot>>>,
 }
 
 impl Host {
@@ -75,7 +77,16 @@ impl Host {
     pub fn new(id: &str, name: &str, place: Arc<store::Place>, shared: Arc<Shared>) -> Arc<Self> {
         let (id, name, number) = (id.into(), name.into(), shared.number());
         let calls = Arc::new(Semaphore::new(CALLS));
-        Arc::new(Host { id, name, calls, place, shared, number, damage: Damage::default() })
+        Arc::new(Host {
+            id,
+            name,
+            calls,
+            place,
+            shared,
+            number,
+            damage: Damage::default(),
+            tops: Mutex::default(),
+        })
     }
 
     /// What `call` gives, which may block: a few of a source at a time, and of a file system as [`store::Place`] has it.
@@ -93,6 +104,19 @@ impl Host {
             result
         };
         place.run(run).await?
+    }
+
+    /// Closes the tops of all trees, each as soon as no call uses it: whoever asks next opens it again. For who needs
+    /// what their descriptors keep.
+    pub fn close(&self) {
+        let tops = std::mem::take(&mut *self.tops.lock().unwrap_or_else(PoisonError::into_inner));
+        tops.iter().filter_map(Weak::upgrade).for_each(|slot| slot.empty());
+    }
+
+    fn note(&self, top: &Arc<Slot>) {
+        let mut tops = self.tops.lock().unwrap_or_else(PoisonError::into_inner);
+        tops.retain(|slot| slot.upgrade().is_some_and(|slot| slot.get().is_some()));
+        tops.push(Arc::downgrade(top));
     }
 
     /// How many entries could not be shown, each logged once.
@@ -184,6 +208,7 @@ impl View {
             (state.used, state.is_near) = (Instant::now(), is_near);
         }
         let descriptor = self.slot.fill(descriptor);
+        self.host.note(&self.slot);
         self.close_when_idle();
         Ok(Top { descriptor, is_near })
     }

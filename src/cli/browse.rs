@@ -14,9 +14,10 @@ use crate::tree::{Content, Cookie, Dir, Entry, Node, Step};
 
 /// An opened tree, with what it needs to answer.
 pub struct Browser {
+    // Before the runtime that its end needs.
+    tree: daemon::Tree,
     runtime: Handle,
     _end: End,
-    tree: daemon::Tree,
 }
 
 /// So many links may be followed on the way to one path, as in the kernel.

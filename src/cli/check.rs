@@ -73,7 +73,7 @@ impl Args {
 }
 
 fn examine(config: &Config, runtime: &Runtime) -> Vec<Finding> {
-    let opened = daemon::open_sources(config, runtime.handle());
+    let (opened, _at_end) = daemon::open_sources(config, runtime.handle());
     let all = opened.iter().flatten().map(|source| source.snapshots().len()).sum();
     let bar = progress::bar("reading roots");
     bar.at(0, all);

@@ -63,7 +63,7 @@ fn named(word: String, member: &str) -> Result<String> {
 
 /// The words of a line: `'…'` keeps everything, `"…"` and a backslash quote as in a shell; nothing is expanded. `None`
 /// when a quote is not closed.
-fn words(line: &str) -> Option<Vec<String>> {
+pub(super) fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

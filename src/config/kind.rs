@@ -16,13 +16,19 @@ pub enum SourceKind {
     Restic,
     /// Directories that hold snapshots, told by a pattern with named parts.
     Directory,
+    /// Snapshots of a ZFS file system, or of several.
+    Zfs,
     /// Objects of a bucket, with the versions that it keeps.
     Objects,
 }
 
 /// The words for them, which are also what a location may begin with.
-pub const KINDS: &[(&str, SourceKind)] =
-    &[("directory", SourceKind::Directory), ("objects", SourceKind::Objects), ("restic", SourceKind::Restic)];
+pub const KINDS: &[(&str, SourceKind)] = &[
+    ("directory", SourceKind::Directory),
+    ("objects", SourceKind::Objects),
+    ("restic", SourceKind::Restic),
+    ("zfs", SourceKind::Zfs),
+];
 
 /// What only chunk repositories have. A word that ends in a dash stands for all keys that begin with it.
 const OF_REPOSITORIES: &[&str] = &["cache-share", "key-hint", "members-", "password-", "repo-hot"];
@@ -38,6 +44,9 @@ const OF_SERVERS: &[&str] = &["client-cert", "known-hosts", "rclone-", "rest-", 
 
 /// What only snapshots have that somebody else gave names.
 const OF_NAMES: &[&str] = &["time-format"];
+
+/// What only ZFS has.
+const OF_ZFS: &[&str] = &["clone-", "dataset", "max-clones", "mount-program", "zfs-program"];
 
 /// Which moments of a bucket are shown as snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,15 +92,17 @@ impl SourceKind {
         match self {
             SourceKind::Restic | SourceKind::Objects => None,
             SourceKind::Directory => Some("path"),
+            SourceKind::Zfs => Some("dataset"),
         }
     }
 
     /// Keys that mean nothing for it.
     fn foreign(self) -> &'static [&'static [&'static str]] {
         match self {
-            SourceKind::Restic => &[OF_NAMES, OF_BUCKETS],
-            SourceKind::Directory => &[OF_REPOSITORIES, OF_NETWORKS, OF_BUCKETS],
-            SourceKind::Objects => &[OF_REPOSITORIES, OF_NAMES, OF_SERVERS],
+            SourceKind::Restic => &[OF_NAMES, OF_BUCKETS, OF_ZFS],
+            SourceKind::Directory => &[OF_REPOSITORIES, OF_NETWORKS, OF_BUCKETS, OF_ZFS],
+            SourceKind::Objects => &[OF_REPOSITORIES, OF_NAMES, OF_SERVERS, OF_ZFS],
+            SourceKind::Zfs => &[OF_REPOSITORIES, OF_NETWORKS, OF_BUCKETS],
         }
     }
 
@@ -129,11 +140,14 @@ impl SourceKind {
                 let says = format!("{location}: a directory of snapshots is a path of this machine");
                 Err(Error::new(Kind::Usage, says))
             }
+            SourceKind::Zfs if !matches!(location, Location::Zfs(_)) => {
+                Err(Error::new(Kind::Usage, format!("{location}: is no dataset (zfs:POOL/DATASET)")))
+            }
             SourceKind::Objects if !matches!(location, Location::S3(place) if !place.bucket.is_empty()) => {
                 let says = format!("{location}: objects lie in a bucket: write s3:URL/BUCKET/PREFIX");
                 Err(Error::new(Kind::Usage, says))
             }
-            SourceKind::Directory | SourceKind::Objects | SourceKind::Restic => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -165,6 +179,14 @@ mod tests {
         for key in ["set", "zone", "access", "refresh", "host", "time-format"] {
             assert_eq!(says(SourceKind::Directory, key), Ok(()));
         }
+        for key in ["dataset", "clone-idle", "clone_parent", "max-clones", "zfs-program"] {
+            assert!(
+                says(SourceKind::Directory, key).is_err() && says(SourceKind::Restic, key).is_err(),
+                "{key}"
+            );
+            assert_eq!(says(SourceKind::Zfs, key), Ok(()));
+        }
+        assert!(says(SourceKind::Zfs, "s3-region").unwrap_err().contains("kind = \"zfs\""));
         assert!(says(SourceKind::Restic, "time_format").unwrap_err().contains("kind = \"restic\""));
     }
 

@@ -5,6 +5,7 @@
 //! here opens a repository, and nothing but [`password`] touches a secret.
 
 mod accounts;
+mod clones;
 mod command;
 mod credentials;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod source;
 mod values;
 pub mod wire;
 
+pub use clones::Clones;
 pub use credentials::{Addressing, Credentials, Login, RcloneSettings, S3Access, Ssh, Tls};
 pub use group::{Group, MemberAt, MemberList, Place};
 pub use kind::{History, Metadata, SourceKind};
@@ -104,6 +106,8 @@ pub struct Source {
     pub metadata: Metadata,
     /// How the names of its snapshots tell their times, where that is not one of the usual ways.
     pub time_format: Option<String>,
+    /// How clones of ZFS are made.
+    pub clones: Clones,
     /// How much of the disk cache it may take, where that is bounded.
     pub cache_share: Option<CacheShare>,
     /// How often it is listed, where that is not said of all.
@@ -129,6 +133,11 @@ fn secrets_mut<'a>(
 }
 
 impl Config {
+    /// Whether no source of it can change what is in a snapshot.
+    pub fn is_immutable(&self) -> bool {
+        self.sources.iter().all(|source| source.kind.is_immutable())
+    }
+
     /// Everything secret in it, always in the same order.
     pub fn secrets(&self) -> impl Iterator<Item = &Password> {
         let sources = self.sources.iter().flat_map(|s| secrets(&s.password, &s.credentials));
@@ -149,7 +158,7 @@ impl Source {
         let path = self.location.as_path()?;
         Some(match self.kind {
             SourceKind::Directory => kind::fixed(path),
-            SourceKind::Restic | SourceKind::Objects => path.to_owned(),
+            SourceKind::Restic | SourceKind::Objects | SourceKind::Zfs => path.to_owned(),
         })
     }
 
@@ -157,7 +166,7 @@ impl Source {
     pub fn place_kind(&self) -> &'static str {
         match self.kind {
             SourceKind::Restic => self.location.kind(),
-            SourceKind::Directory | SourceKind::Objects => self.kind.word(),
+            SourceKind::Directory | SourceKind::Objects | SourceKind::Zfs => self.kind.word(),
         }
     }
 

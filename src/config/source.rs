@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clones::{self, Clones};
 use super::given::{Entry, Key, apply, find};
 use super::group::{Group, MemberList};
 use super::kind::{self, HISTORIES, History, KINDS, METADATA, Metadata, SourceKind};
@@ -33,6 +34,7 @@ pub struct Draft {
     pub access: Option<AccessDraft>,
     pub zone: Option<String>,
     pub time_format: Option<String>,
+    pub clones: Clones,
     pub history: Option<History>,
     pub metadata: Metadata,
     pub cache_share: Option<Part>,
@@ -86,6 +88,10 @@ pub const KEYS: &[Key<Draft>] = &[
     Key { name: "access", set: |d, e| access(e).map(|v| d.access = Some(v)) },
     Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
     Key { name: "cache-share", set: |d, e| part(e).map(|v| d.cache_share = Some(v)) },
+    Key { name: "clone-idle", set: |d, e| e.duration().map(|v| d.clones.idle = v) },
+    Key { name: "clone-parent", set: |d, e| e.text().map(|v| d.clones.parent = Some(v.to_owned())) },
+    // Taken out before, where it says where a source is.
+    Key { name: "dataset", set: |_, e| e.text().map(drop) },
     Key {
         name: "client-cert",
         set: |d, e| e.absolute_path().map(|v| d.credentials.tls.client_cert = Some(v)),
@@ -99,6 +105,9 @@ pub const KEYS: &[Key<Draft>] = &[
         name: "known-hosts",
         set: |d, e| e.absolute_path().map(|v| d.credentials.ssh.known_hosts = Some(v)),
     },
+    Key { name: "max-clones", set: |d, e| clones::most(e).map(|v| d.clones.most = v) },
+    Key { name: "mount-program", set: |d, e| clones::program(e).map(|v| d.clones.mount = v) },
+    Key { name: "zfs-program", set: |d, e| clones::program(e).map(|v| d.clones.zfs = v) },
     Key {
         name: "members-command",
         set: |d, e| e.text().map(|v| d.members = Some(MemberList::Command(v.to_owned()))),
@@ -155,7 +164,7 @@ pub fn is_secret(entry: &Entry) -> bool {
 }
 
 /// What only a source itself can say: it would be the same of all, or is said of the mount under the same name.
-const OWN: &[&str] = &["refresh", "time-format", "url"];
+const OWN: &[&str] = &["dataset", "refresh", "time-format", "url"];
 
 /// How often a set is expected to get a snapshot when nothing is said of it.
 pub const EXPECT_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -456,6 +465,7 @@ impl Draft {
             access: self.access.and_then(|access| access.of(&name)),
             zone: self.zone,
             time_format: self.time_format,
+            clones: self.clones,
             history: self.history,
             metadata: self.metadata,
             refresh: self.refresh,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::ends::Ends;
 use super::programs;
 use crate::cache::{Budget, Cached, Disk, Drawer, Folder, Share};
 use crate::config::location::S3;
@@ -22,6 +23,8 @@ pub struct Common {
     pub shared: Arc<Shared>,
     /// Others than whoever mounts are let in.
     pub lets_others_in: bool,
+    /// What is to be done before the process ends.
+    pub(super) ends: Arc<Ends>,
     /// How often sources are listed of which nothing else is said.
     pub refresh: Duration,
     disk: Arc<Lazy>,
@@ -55,7 +58,8 @@ impl Common {
         };
         let shared = Shared::with_cache(Budget::of(config.memory), cache);
         let (lets_others_in, refresh) = (config.mount.allow_other, config.refresh);
-        (Common { shared, lets_others_in, refresh, disk: Arc::new(lazy) }, failure)
+        let (ends, disk) = (Arc::default(), Arc::new(lazy));
+        (Common { shared, lets_others_in, refresh, ends, disk }, failure)
     }
 
     /// The store of `location`, which people call `title`, behind the cache, and where its blobs are kept. As it was where
@@ -120,7 +124,7 @@ impl Lazy {
 fn identity(location: &Location, credentials: &Credentials) -> String {
     let Credentials { s3, rest, tls, ssh, rclone } = credentials;
     let more: Vec<Option<OsString>> = match location {
-        Location::Local(_) => Vec::new(),
+        Location::Local(_) | Location::Zfs(_) => Vec::new(),
         Location::S3(S3 { endpoint: Some(_), .. }) => Vec::new(),
         // A profile may name another service than Amazon's.
         Location::S3(_) => vec![s3.profile.as_ref().map(OsString::from)],

@@ -5,6 +5,7 @@
 
 mod cache;
 mod discovery;
+mod ends;
 mod found;
 mod handover;
 mod holders;
@@ -33,6 +34,7 @@ mod unmount;
 mod verify;
 
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
+pub use ends::AtEnd;
 pub use launch::mount;
 pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};

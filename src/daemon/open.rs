@@ -9,6 +9,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::discovery::Discovery;
+use super::ends::AtEnd;
 use super::keep::Common;
 use super::kind::{self, Opener};
 use super::late::Late;
@@ -36,6 +37,8 @@ pub struct Tree {
     pub left_out: Vec<String>,
     /// What the sources share.
     pub common: Common,
+    /// Takes away what they made, after all that comes before.
+    pub at_end: AtEnd,
 }
 
 /// How long the members of a group may keep a mount waiting; after that they are listed when somebody looks.
@@ -49,6 +52,7 @@ const LOOKING: Duration = Duration::from_secs(1);
 /// those that take long, whose opening goes on meanwhile.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let (common, no_cache) = Common::new(config);
+    let at_end = AtEnd::of(&common.ends, runtime);
     let groups: Vec<_> =
         config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();
     let listing = runtime.spawn(join_all(groups.clone().into_iter().map(list)));
@@ -93,8 +97,8 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
     let _runtime = runtime.enter();
     let groups = groups.into_iter().map(|group| group as Arc<dyn Members>).collect();
     let namespace = Namespace::new(members, groups, translate::names(config))?;
-    let immutable = config.sources.iter().all(|source| source.kind.is_immutable());
-    Ok(Tree { namespace, immutable, failed, is_opening, left_out, common })
+    let immutable = config.is_immutable();
+    Ok(Tree { namespace, immutable, failed, is_opening, left_out, common, at_end })
 }
 
 /// Lists a group for the first time. The listing goes on by itself as soon as it is known that it can be made, or when it
@@ -122,12 +126,15 @@ fn all_failed(failed: Vec<Error>) -> Error {
     }
 }
 
-/// Opens every source at once and answers each one's outcome, in the order of `config.sources`.
-pub fn open_sources(config: &Config, runtime: &Handle) -> Vec<Result<Arc<dyn Source>>> {
+/// Opens every source at once and answers each one's outcome, in the order of `config.sources`, and what takes away what
+/// they made.
+pub fn open_sources(config: &Config, runtime: &Handle) -> (Vec<Result<Arc<dyn Source>>>, AtEnd) {
     let common = Common::new(config).0;
-    runtime.block_on(async {
+    let at_end = AtEnd::of(&common.ends, runtime);
+    let opened = runtime.block_on(async {
         join_all(begin_all(config, &common).await).await.into_iter().map(together::flat).collect()
-    })
+    });
+    (opened, at_end)
 }
 
 /// Begins to open every source.
@@ -189,6 +196,7 @@ fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn 
         Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
         Location::Rclone(place) => stores::by_rclone(place, credentials),
         Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
+        Location::Zfs(_) => Err(Error::new(Kind::Unsupported, format!("{location} holds no objects"))),
     }
 }
 

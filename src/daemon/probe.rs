@@ -24,7 +24,9 @@ pub fn round_trips(config: &Config, runtime: &Handle) -> Vec<Result<Duration>> {
     let _runtime = runtime.enter();
     let of = |source: &config::Source| match source.kind {
         SourceKind::Restic | SourceKind::Objects => store(&source.location, &source.credentials),
-        SourceKind::Directory => Err(Error::new(Kind::Unsupported, "is no store of objects")),
+        SourceKind::Directory | SourceKind::Zfs => {
+            Err(Error::new(Kind::Unsupported, "is no store of objects"))
+        }
     };
     let stores: Vec<_> = config.sources.iter().map(of).collect();
     runtime.block_on(join_all(stores.into_iter().map(|store| async {

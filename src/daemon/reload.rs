@@ -23,6 +23,20 @@ pub struct Reload {
     namespace: Arc<Namespace>,
     /// What was said when it was read last.
     said: Mutex<Config>,
+    /// The mount was made for sources that cannot change: the kernel opens files without asking.
+    is_immutable: bool,
+}
+
+/// Refuses a source that can change where the mount was made for others. Errors: `Usage`, naming the source.
+fn check_kinds(is_immutable: bool, new: &Config) -> Result<()> {
+    match new.sources.iter().find(|source| !source.kind.is_immutable()) {
+        Some(source) if is_immutable => {
+            let (title, kind) = (&source.title, source.kind.word());
+            let says = format!("{title}: the first source of kind {kind} needs a new mount");
+            Err(Error::new(Kind::Usage, says))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is different in a new configuration.
@@ -74,7 +88,8 @@ impl Reload {
         // As it reads here: secrets are not known yet, and the environment is this process's.
         let said = config::resolve(&typed).unwrap_or_else(|_| config.clone());
         let (common, namespace) = (common.clone(), namespace.clone());
-        Some(Reload { typed, common, namespace, said: Mutex::new(said) })
+        let is_immutable = config.is_immutable();
+        Some(Reload { typed, common, namespace, said: Mutex::new(said), is_immutable })
     }
 
     /// Reads the configuration anew, and logs a line about what came of it.
@@ -90,6 +105,7 @@ impl Reload {
     async fn apply(&self) -> Result<Vec<String>> {
         let typed = self.typed.clone();
         let new = blocking(move || config::resolve(&typed)).await??;
+        check_kinds(self.is_immutable, &new)?;
         let old = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fixed = config::fixed_differences(&old, &new);
         if !fixed.is_empty() {
@@ -160,6 +176,19 @@ mod tests {
 
     fn told(new: &str) -> Vec<String> {
         plan(TWO, new).told
+    }
+
+    #[test]
+    fn what_can_change_is_not_added_to_a_mount_of_what_cannot() {
+        let of = |url: &str| {
+            config::resolve(&Typed { repos: vec!["/a".into(), url.into()], ..Typed::default() }).unwrap()
+        };
+        let (directory, repository) = (of("directory:/srv/{time}"), of("/b"));
+        assert!(repository.is_immutable() && !directory.is_immutable());
+        let refused = check_kinds(true, &directory).unwrap_err().to_string();
+        assert_eq!(refused, "/srv/{time}: the first source of kind directory needs a new mount");
+        check_kinds(false, &directory).unwrap();
+        check_kinds(true, &repository).unwrap();
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl fuser::Filesystem for Filesystem {
             || self.state.open_file(ino.0),
             move |reply, file| {
                 let handle = FileHandle(state.files.insert(Arc::clone(&file)));
-                let register = |file: &Backing| reply.open_backing(&**file);
+                let register = |file: &Backing| reply.open_backing(&*file.file);
                 match state.passthrough.open(ino.0, file.size(), || file.backing(), register) {
                     Some(behind) => {
                         metrics::FUSE_PASSTHROUGHS.add(1);

@@ -3,6 +3,7 @@
 //! While an inode is open it is read in one way only: the kernel refuses to mix its own pages of a file with those of
 //! the file behind it. So the first open decides, and those that follow do as it did.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -27,11 +28,11 @@ struct Open<Id> {
     behind: Option<Arc<Behind<Id>>>,
 }
 
-/// A file behind an inode, known to the kernel. What it lies on stays as long as this.
+/// A file behind an inode, known to the kernel, which keeps it open by itself. What it lies on stays as long as this.
 pub(super) struct Behind<Id> {
     /// Its number.
     pub id: Id,
-    _file: Backing,
+    _lease: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl<Id> Passthrough<Id> {
@@ -78,7 +79,7 @@ impl<Id> Passthrough<Id> {
         register: impl FnOnce(&Backing) -> io::Result<Id>,
     ) -> Option<Arc<Behind<Id>>> {
         match register(&file) {
-            Ok(id) => Some(Arc::new(Behind { id, _file: file })),
+            Ok(id) => Some(Arc::new(Behind { id, _lease: file.lease })),
             Err(error) => {
                 // Only the privileged may, and they will not become so. Other failures are the file's.
                 if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
@@ -113,7 +114,7 @@ mod tests {
     const LARGE: u64 = 1 << 20;
 
     fn file() -> Option<Backing> {
-        Some(Arc::new(std::fs::File::open("/dev/null").unwrap()))
+        Some(Backing { file: Arc::new(std::fs::File::open("/dev/null").unwrap()), lease: None })
     }
 
     fn on() -> Passthrough<u32> {
@@ -150,13 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_stays_open_as_long_as_a_handle() {
-        let (passthrough, file) = (on(), file().unwrap());
-        let given = Arc::clone(&file);
+    fn what_a_file_lies_on_stays_as_long_as_a_handle_and_its_descriptor_does_not() {
+        let (passthrough, lease) = (on(), Arc::new(()));
+        let given = Backing { lease: Some(lease.clone()), ..file().unwrap() };
+        let descriptor = Arc::downgrade(&given.file);
         drop(passthrough.open(5, LARGE, move || Some(given), |_| Ok(1)));
-        assert_eq!(Arc::strong_count(&file), 2);
+        assert_eq!((Arc::strong_count(&lease), descriptor.strong_count()), (2, 0));
         passthrough.release(5);
-        assert_eq!(Arc::strong_count(&file), 1);
+        assert_eq!(Arc::strong_count(&lease), 1);
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod host;
 pub mod names;
 pub mod objects;
 pub mod restic;
+pub mod zfs;

@@ -1,11 +1,13 @@
-//! Another program on whose stdin and stdout a store speaks: ssh, rclone.
+//! Another program on whose stdin and stdout a store speaks: ssh, rclone. [`ask`] is for those that are asked once: zfs.
 //!
 //! It gets an environment of its own rather than this process's, leads a process group of its own, so that a Ctrl-C at
 //! the terminal reaches it through us, and ends with the [`Line`]: its stdin closes even when this process is killed,
 //! which is the end for both. What it says on stderr is kept, a few lines of it, for the error when the line breaks.
 
+mod ask;
+
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +17,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
+
+pub use ask::Answer;
 
 use crate::error::{Again, Error, Kind, Result};
 
@@ -55,31 +59,36 @@ pub(super) struct Words {
 impl Program {
     /// Starts it. Errors: `System` when it is not installed or cannot be started.
     pub(super) fn start(&self) -> Result<(Line, Words)> {
-        let mut command = Command::new(&self.name);
-        command
-            .args(&self.arguments)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let failed = |e: std::io::Error| {
-            let remedy = match e.kind() {
-                std::io::ErrorKind::NotFound => "is it installed and in PATH?",
-                _ => "cannot be started",
-            };
-            Error::caused_by(Kind::System, format!("{}: {remedy}", self.title()), e)
-        };
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = self.spawn(Stdio::piped(), &[])?;
         let (Some(to), Some(from), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(Error::new(Kind::Internal, "a program was started without its pipes"));
         };
         Ok((Line { from, to, _child: child }, Words::of(stderr, self.title())))
+    }
+
+    /// Starts it with `more` arguments, reading its stdout and stderr.
+    fn spawn(&self, stdin: Stdio, more: &[&OsStr]) -> Result<Child> {
+        let mut command = Command::new(&self.name);
+        command
+            .args(&self.arguments)
+            .args(more)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        command.spawn().map_err(|e| {
+            let remedy = match e.kind() {
+                std::io::ErrorKind::NotFound => "is it installed and in PATH?",
+                _ => "cannot be started",
+            };
+            Error::caused_by(Kind::System, format!("{}: {remedy}", self.title()), e)
+        })
     }
 
     /// Its name in messages.

@@ -1,5 +1,6 @@
 //! Nodes and what can be asked of them.
 
+use std::any::Any;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -113,8 +114,14 @@ impl<F: FnMut(&Entry<'_>) -> ControlFlow<()>> Sink for F {
     }
 }
 
-/// An open file behind one that is shown, and what keeps it where it is.
-pub type Backing = Arc<dyn AsFd + Send + Sync>;
+/// A file behind one that is shown.
+#[derive(Clone)]
+pub struct Backing {
+    /// It, open.
+    pub file: Arc<dyn AsFd + Send + Sync>,
+    /// What must stay as long as the kernel reads it, whether or not it is open here.
+    pub lease: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 /// A regular file.
 pub trait File: Send + Sync {

@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod host;
+mod objects;
 mod s3;
 mod served;
 mod source;

@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
 use crate::harness::walk::{Walked, walk};
+use crate::objects::versioned_bucket;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -58,6 +59,11 @@ async fn rustic_hot_and_cold() -> Arc<dyn Source> {
     open("rustic-hotcold", local(fixture("rustic-hotcold/repo")), Some(hot)).await
 }
 
+/// A source, if there is what it takes on this machine.
+fn had(source: impl Into<Option<Arc<dyn Source>>>) -> Option<Arc<dyn Source>> {
+    source.into()
+}
+
 /// What the fixtures are made of, as a machine's own directories of which each is a snapshot.
 async fn directories() -> Arc<dyn Source> {
     let spec = directory::Spec {
@@ -77,28 +83,33 @@ macro_rules! suite {
         $(mod $source {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn every_path_of_every_snapshot_can_be_walked() {
-                super::every_path_of_every_snapshot_can_be_walked(&*super::$source().await).await;
+                let Some(source) = super::had(super::$source().await) else { return };
+                super::every_path_of_every_snapshot_can_be_walked(&*source).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn two_walks_find_the_same() {
-                super::two_walks_find_the_same(&*super::$source().await, &*super::$source().await).await;
+                let Some(one) = super::had(super::$source().await) else { return };
+                let Some(other) = super::had(super::$source().await) else { return };
+                super::two_walks_find_the_same(&*one, &*other).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn listings_stay_until_something_changes() {
-                super::listings_stay_until_something_changes(&*super::$source().await).await;
+                let Some(source) = super::had(super::$source().await) else { return };
+                super::listings_stay_until_something_changes(&*source).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn what_is_not_there_cannot_be_opened() {
-                super::what_is_not_there_cannot_be_opened(&*super::$source().await).await;
+                let Some(source) = super::had(super::$source().await) else { return };
+                super::what_is_not_there_cannot_be_opened(&*source).await;
             }
         })*
     };
 }
 
-suite! { restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, directories }
+suite! { restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, directories, versioned_bucket }
 
 /// Every path of every snapshot, by snapshot and number of the path.
 async fn everything(source: &dyn Source) -> Vec<((String, usize), Walked)> {

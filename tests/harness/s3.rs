@@ -40,7 +40,7 @@ impl S3Server {
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        for name in ["root", "meta", "iam"] {
+        for name in ["root", "meta", "iam", "versions"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         // Somebody else may take the free port before the server does.
@@ -159,7 +159,12 @@ fn command(program: &Path, address: SocketAddr, dir: &Path, options: &[&str]) ->
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command.arg("--port").arg(address.to_string()).args(["--quiet", "--keep-alive", "--iam-dir"]);
     command.arg(dir.join("iam")).args(options);
-    command.args(["posix", "--sidecar"]).arg(dir.join("meta")).arg(dir.join("root"));
+    command
+        .args(["posix", "--sidecar"])
+        .arg(dir.join("meta"))
+        .arg("--versioning-dir")
+        .arg(dir.join("versions"));
+    command.arg(dir.join("root"));
     command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
     command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
     command.stdout(log.try_clone().unwrap()).stderr(log);

@@ -41,6 +41,8 @@ pub enum Location {
     Sftp(Sftp),
     /// What rclone reaches.
     Rclone(Rclone),
+    /// A dataset of ZFS, or a pattern of datasets; read by who opens it.
+    Zfs(String),
 }
 
 /// `remote:path`, as rclone itself takes it.
@@ -60,18 +62,11 @@ pub struct Spelled {
 }
 
 /// What locations begin with that are read.
-const SCHEMES: &[&str] = &["local", "restic", "directory", "objects", "s3", "rest", "sftp", "rclone"];
+const SCHEMES: &[&str] = &["local", "restic", "directory", "zfs", "objects", "s3", "rest", "sftp", "rclone"];
 
 /// What locations begin with that are not, and what to do about it.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("b2", CLOUD),
-    ("azure", CLOUD),
-    ("gs", CLOUD),
-    ("swift", CLOUD),
-    ("kopia", LATER),
-    ("velero", LATER),
-    ("zfs", LATER),
-];
+const ELSEWHERE: &[(&str, &str)] =
+    &[("b2", CLOUD), ("azure", CLOUD), ("gs", CLOUD), ("swift", CLOUD), ("kopia", LATER), ("velero", LATER)];
 const CLOUD: &str = "reach it by rclone:REMOTE:PATH";
 const LATER: &str = "this version reads restic repositories";
 
@@ -115,6 +110,7 @@ pub fn parse(spelled: &OsStr, base: &Path) -> Result<Spelled> {
     match scheme {
         "s3" => s3::parse(rest).map(|s3| Location::S3(s3).into()),
         "rest" => rest::parse(rest),
+        "zfs" => zfs(rest),
         "sftp" => sftp::parse(rest).map(|sftp| Location::Sftp(sftp).into()),
         _ => rclone(rest).map(|rclone| Location::Rclone(rclone).into()),
     }
@@ -131,6 +127,13 @@ fn local(path: &[u8], base: &Path) -> Result<Spelled> {
         return Err(usage("its path is empty"));
     }
     Ok(Location::Local(base.join(OsStr::from_bytes(path))).into())
+}
+
+fn zfs(dataset: &str) -> Result<Spelled> {
+    if dataset.is_empty() || dataset.starts_with('/') {
+        return Err(usage("zfs: needs a dataset: zfs:POOL/DATASET"));
+    }
+    Ok(Location::Zfs(dataset.to_owned()).into())
 }
 
 fn rclone(remote: &str) -> Result<Rclone> {
@@ -221,7 +224,7 @@ impl Location {
     /// on this machine.
     pub fn server(&self) -> Option<String> {
         match self {
-            Location::Local(_) => None,
+            Location::Local(_) | Location::Zfs(_) => None,
             Location::S3(S3 { endpoint: Some(endpoint), .. }) => Some(format!("s3:{endpoint}")),
             Location::S3(S3 { region: Some(region), .. }) => Some(format!("s3:{region}")),
             Location::S3(_) => Some("s3:amazon".to_owned()),
@@ -246,6 +249,7 @@ impl Location {
             Location::Rest(_) => "rest",
             Location::Sftp(_) => "sftp",
             Location::Rclone(_) => "rclone",
+            Location::Zfs(_) => "zfs",
         }
     }
 
@@ -263,6 +267,7 @@ impl Location {
                 let (remote, path) = remote.rsplit_once(':').unwrap_or((remote, ""));
                 last(path).or_else(|| remote.split(',').next().map(str::to_owned))
             }
+            Location::Zfs(dataset) => last(dataset.split('{').next().unwrap_or_default()),
         };
         found.filter(|name| !name.is_empty()).unwrap_or_else(|| "root".to_owned())
     }
@@ -281,6 +286,7 @@ impl fmt::Display for Location {
             Location::S3(s3) => s3.fmt(f),
             Location::Rest(rest) => rest.fmt(f),
             Location::Sftp(sftp) => sftp.fmt(f),
+            Location::Zfs(dataset) => write!(f, "zfs:{dataset}"),
             Location::Rclone(Rclone { remote }) => {
                 // A remote's settings may stand between its name and its colon, keys among them.
                 match remote.split_once(',').filter(|(name, _)| !name.trim_start_matches(':').contains(':')) {
@@ -305,6 +311,20 @@ mod tests {
 
     pub(super) fn read(spelled: &str) -> Location {
         parsed(spelled).unwrap().location
+    }
+
+    #[test]
+    fn datasets_keep_their_spelling() {
+        for (spelled, last) in
+            [("zfs:tank", "tank"), ("zfs:pool/backup/{host}/{path}", "backup"), ("zfs:p/x-{host}", "x-")]
+        {
+            let location = read(spelled);
+            assert_eq!(
+                (location.to_string(), location.last(), location.kind()),
+                (spelled.into(), last.into(), "zfs")
+            );
+            assert_eq!((location.server(), location.as_path()), (None, None));
+        }
     }
 
     #[test]
@@ -360,7 +380,8 @@ mod tests {
     fn places_that_are_not_read_say_what_to_do() {
         for (spelled, kind, says) in [
             ("b2:bucket:path", Kind::Unsupported, "reach it by rclone:"),
-            ("zfs:tank", Kind::Unsupported, "this version reads restic"),
+            ("zfs:", Kind::Usage, "needs a dataset"),
+            ("zfs:/tank", Kind::Usage, "needs a dataset"),
             ("https://u:hunter2@h/", Kind::Usage, "did you mean \"rest:https:\"?"),
             ("http:h", Kind::Usage, "did you mean \"rest:http://…\"?"),
             ("sfpt:u@h:/x", Kind::Usage, "did you mean \"sftp:\"? (a file of such a name is ./sfpt:…)"),
@@ -370,7 +391,7 @@ mod tests {
             (
                 "gopher://u:hunter2@h/",
                 Kind::Usage,
-                "those begin with local:, restic:, directory:, objects:, s3:",
+                "those begin with local:, restic:, directory:, zfs:, objects:, s3:",
             ),
         ] {
             let error = parsed(spelled).unwrap_err();

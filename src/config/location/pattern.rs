@@ -96,6 +96,7 @@ fn divided(location: &Location) -> Option<(String, String)> {
             let (remote, path) = remote.rsplit_once(':')?;
             (format!("{remote}:{}", slash(path)), path.to_owned())
         }
+        Location::Zfs(dataset) => (String::new(), dataset.clone()),
     })
 }
 
@@ -114,6 +115,7 @@ fn joined(like: &Location, above: &str, names: &[&str]) -> Location {
         }
         Location::Sftp(sftp) => Location::Sftp(Sftp { path, ..sftp }),
         Location::Rclone(_) => Location::Rclone(Rclone { remote: path }),
+        Location::Zfs(_) => Location::Zfs(path),
     }
 }
 

@@ -3,6 +3,7 @@
 mod directory;
 mod objects;
 mod restic;
+mod zfs;
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ pub(super) async fn looked_at(source: &config::Source) -> Result<()> {
     match source.kind {
         SourceKind::Restic => restic::looked_at(source).await,
         SourceKind::Directory => directory::looked_at(source).await,
-        SourceKind::Objects => Ok(()),
+        // Only its program, or its server, can tell.
+        SourceKind::Zfs | SourceKind::Objects => Ok(()),
     }
 }
 
@@ -31,6 +33,7 @@ pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener>
     match source.kind {
         SourceKind::Restic => restic::opener(source, common),
         SourceKind::Directory => directory::opener(source, common),
+        SourceKind::Zfs => zfs::opener(source, common),
         SourceKind::Objects => objects::opener(source, common),
     }
 }
@@ -40,5 +43,6 @@ pub(super) fn parts(source: &config::Source) -> Vec<String> {
     match source.kind {
         SourceKind::Restic | SourceKind::Objects => Vec::new(),
         SourceKind::Directory => directory::parts(source),
+        SourceKind::Zfs => zfs::parts(source),
     }
 }

@@ -147,7 +147,8 @@ pub fn verify(config: &Config, wish: &Wish<'_>, runtime: &Runtime) -> Result<Vec
     }
     let mut all = Verifier { wish, runtime, cache: cache(config.cache_dir.as_deref()), done: Vec::new() };
     let titles: Vec<String> = config.sources.iter().map(|source| source.title.clone()).collect();
-    for (title, opened) in titles.iter().zip(open_sources(&config, runtime.handle())) {
+    let (opened, _at_end) = open_sources(&config, runtime.handle());
+    for (title, opened) in titles.iter().zip(opened) {
         all.one(title, opened);
     }
     all.groups(&config, member.map(|(_, member)| member));

@@ -22,6 +22,11 @@ impl Descriptor {
         Descriptor { fd, lease: Some(lease) }
     }
 
+    /// What it needs.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.lease.clone()
+    }
+
     /// `fd`, opened below this: it needs the same.
     pub(super) fn below(&self, fd: OwnedFd) -> Self {
         Descriptor { fd, lease: self.lease.clone() }

@@ -126,6 +126,10 @@ impl HostDir {
         Ok(Some(self.entry(name, &stat, &target, has_xattrs)))
     }
 
+    fn file(&self, name: &[u8], stat: &Stat) -> HostFile {
+        HostFile::new(Arc::clone(&self.place.view), self.place.path_of(name), *stat)
+    }
+
     fn listed(&self, found: &Found<'_>) -> Node {
         self.entry(found.name, found.stat, found.target, found.may_have_xattrs())
     }
@@ -136,10 +140,7 @@ impl HostDir {
         let content = match meta.kind {
             FileType::Dir if stat.is_border => Content::Dir(Arc::new(Border)),
             FileType::Dir => Content::Dir(Arc::new(HostDir::at(Arc::new(self.place.join(name))))),
-            FileType::File => {
-                let (view, path) = (Arc::clone(&self.place.view), self.place.path_of(name));
-                Content::File(Arc::new(HostFile::new(view, path, *stat)))
-            }
+            FileType::File => Content::File(Arc::new(self.file(name, stat))),
             FileType::Symlink => Content::Symlink(Bytes::copy_from_slice(target)),
             _ => Content::Special,
         };
@@ -211,6 +212,17 @@ impl Listing for Listed {
 
     fn node(&self, at: Cookie) -> Option<Node> {
         self.entries.at(at).map(|found| self.dir.listed(&found))
+    }
+
+    fn will_read(&self, files: &[Cookie]) {
+        let known = files.iter().filter_map(|at| self.entries.at(*at));
+        let known = known.filter(|found| found.stat.kind() == FileType::File);
+        let files: Vec<HostFile> = known.map(|found| self.dir.file(found.name, found.stat)).collect();
+        let reading = self.dir.wait(move || {
+            files.iter().for_each(HostFile::read_ahead);
+            Ok(())
+        });
+        self.dir.place.view.runtime.spawn(reading.resolve());
     }
 }
 

@@ -1,18 +1,19 @@
 //! Files of this machine: read where they lie, through the page cache that everybody else uses too.
 
 use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{OFlags, SeekFrom};
+use rustix::fs::{Advice, OFlags, SeekFrom, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use super::descriptor::{Descriptor, Slot};
 use super::stat::Stat;
 use super::view::View;
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Backing, File, FileType, Reader, Step};
+use crate::tree::{BEGINNING, Backing, File, FileType, Reader, Step};
 
 /// A regular file at its place, as it was when it was found.
 pub(super) struct HostFile(Arc<Known>);
@@ -26,6 +27,14 @@ struct Known {
 impl HostFile {
     pub(super) fn new(view: Arc<View>, path: Box<[u8]>, stat: Stat) -> Self {
         HostFile(Arc::new(Known { view, path, stat }))
+    }
+
+    /// Has its beginning read into memory; nobody waits for that, and what goes wrong is told to who reads it. Blocks.
+    pub(super) fn read_ahead(&self) {
+        let length = NonZeroU64::new(self.0.stat.size.min(BEGINNING));
+        if let (Some(length), Ok(fd)) = (length, self.0.open()) {
+            let _ = fadvise(&fd, 0, Some(length), Advice::WillNeed);
+        }
     }
 }
 
@@ -127,7 +136,8 @@ impl Reader for HostReader {
     fn backing(&self) -> Option<Backing> {
         // A server that hangs must not hang its readers in the kernel, where no deadline ends that.
         let is_near = self.file.view.at_hand().is_some_and(|top| top.is_near);
-        self.slot.get().filter(|_| is_near).map(|fd| fd as Backing)
+        let fd = self.slot.get().filter(|_| is_near)?;
+        Some(Backing { lease: fd.lease(), file: fd })
     }
 
     fn next_data(&self, offset: u64) -> Step<Option<u64>> {

@@ -326,3 +326,33 @@ async fn the_opened_top_carries_what_was_said_of_it() {
     assert_eq!(node.meta.mtime.secs, fs::metadata(top.path()).unwrap().mtime());
     assert!(matches!(ancestors, Ancestors::Recorded(above) if !above.is_empty()));
 }
+
+#[tokio::test]
+async fn what_will_be_read_is_in_memory_before() {
+    let top = tempfile::tempdir().unwrap();
+    let path = top.path().join("file");
+    fs::write(&path, vec![5; 100_000]).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut byte = [0];
+    let mut in_memory = || {
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        rustix::io::preadv2(&file, &mut [std::io::IoSliceMut::new(&mut byte)], 99_999, flags) == Ok(1)
+    };
+    // Some file systems are memory, and some cannot say.
+    if rustix::fs::statfs(top.path()).is_ok_and(|found| found.f_type == 0xef53) && !in_memory() {
+        let node = open(top.path()).await;
+        let listing = listing(&node).await;
+        listing.will_read(&[0, u64::MAX]);
+        let mut at = Vec::new();
+        listing.visit(0, &mut |entry: &Entry<'_>| {
+            at.push(entry.at);
+            ControlFlow::Continue(())
+        });
+        listing.will_read(&at);
+        while !in_memory() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -68,6 +68,8 @@ pub struct Host {
     /// Of the source, in what is shared.
     pub(super) number: u32,
     damage: Damage,
+    /// The tops that are open, and some that were.
+    tops: Mutex<Vec<Weak<Slot>>>,
 }
 
 impl Host {
@@ -75,7 +77,16 @@ impl Host {
     pub fn new(id: &str, name: &str, place: Arc<store::Place>, shared: Arc<Shared>) -> Arc<Self> {
         let (id, name, number) = (id.into(), name.into(), shared.number());
         let calls = Arc::new(Semaphore::new(CALLS));
-        Arc::new(Host { id, name, calls, place, shared, number, damage: Damage::default() })
+        Arc::new(Host {
+            id,
+            name,
+            calls,
+            place,
+            shared,
+            number,
+            damage: Damage::default(),
+            tops: Mutex::default(),
+        })
     }
 
     /// What `call` gives, which may block: a few of a source at a time, and of a file system as [`store::Place`] has it.
@@ -95,6 +106,19 @@ impl Host {
         place.run(run).await?
     }
 
+    /// Closes the tops of all trees, each as soon as no call uses it: whoever asks next opens it again. For who needs
+    /// what their descriptors keep.
+    pub fn close(&self) {
+        let tops = std::mem::take(&mut *self.tops.lock().unwrap_or_else(PoisonError::into_inner));
+        tops.iter().filter_map(Weak::upgrade).for_each(|slot| slot.empty());
+    }
+
+    fn note(&self, top: &Arc<Slot>) {
+        let mut tops = self.tops.lock().unwrap_or_else(PoisonError::into_inner);
+        tops.retain(|slot| slot.upgrade().is_some_and(|slot| slot.get().is_some()));
+        tops.push(Arc::downgrade(top));
+    }
+
     /// How many entries could not be shown, each logged once.
     pub fn omitted(&self) -> u64 {
         self.damage.count()
@@ -105,7 +129,7 @@ impl Host {
     pub fn open(self: &Arc<Self>, tree: Tree) -> Step<Opened> {
         let host = Arc::clone(self);
         Step::wait(async move {
-            let view = View::new(Arc::clone(&host), &tree);
+            let view = View::new(Arc::clone(&host), &tree, Handle::current());
             let found = Arc::clone(&view);
             let node = host.run(move || found.top()).await.map_err(|e| view.explain(b"", e))?;
             Ok(Opened { name: tree.name, node, ancestors: tree.ancestors })
@@ -124,6 +148,8 @@ impl Host {
 /// A tree that was opened.
 pub(super) struct View {
     pub host: Arc<Host>,
+    /// For what nobody waits for.
+    pub runtime: Handle,
     root: Arc<dyn Root>,
     snapshot: SnapshotId,
     pub validity: Validity,
@@ -150,11 +176,12 @@ pub(super) struct Top {
 }
 
 impl View {
-    fn new(host: Arc<Host>, tree: &Tree) -> Arc<Self> {
+    fn new(host: Arc<Host>, tree: &Tree, runtime: Handle) -> Arc<Self> {
         let path = (tree.path as u64).to_le_bytes();
         let hash = hash(&[b"tree", host.id.as_bytes(), tree.snapshot.as_bytes(), &path]);
         Arc::new(View {
             host,
+            runtime,
             root: Arc::clone(&tree.root),
             snapshot: Arc::clone(&tree.snapshot),
             validity: tree.validity,
@@ -181,6 +208,7 @@ impl View {
             (state.used, state.is_near) = (Instant::now(), is_near);
         }
         let descriptor = self.slot.fill(descriptor);
+        self.host.note(&self.slot);
         self.close_when_idle();
         Ok(Top { descriptor, is_near })
     }
@@ -194,9 +222,8 @@ impl View {
     }
 
     fn close_when_idle(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
         let view: Weak<View> = Arc::downgrade(self);
-        runtime.spawn(async move {
+        self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(IDLE).await;
                 let Some(view) = view.upgrade() else { return };

@@ -379,7 +379,7 @@ impl Archive {
     fn view(self: &Arc<Self>, snapshot: &SnapshotId) -> Result<Opened> {
         let state = self.state.load_full();
         let removed = || {
-            let says = format!("{}: what snapshot {snapshot} showed was changed since", self.title);
+            let says = format!("{}: snapshot {snapshot} showed what was changed since", self.title);
             Error::new(Kind::Stale, says)
         };
         let moment = self.maker.moment(&state.table, snapshot).ok_or_else(removed)?;

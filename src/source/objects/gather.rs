@@ -102,20 +102,20 @@ async fn stretch(
     (after, until): Cut,
 ) -> Result<Gathered> {
     let mut gatherer = Gatherer::new(extent);
-    let mut mark = after.map(|key| Mark { key: key.to_string(), version: None });
+    let mut mark = after.clone().map(|key| Mark { key: key.to_string(), version: None });
     loop {
         let page = bucket.page(extent, mark.as_ref()).await?;
         let is_last = |version: &Version| until.as_deref().is_some_and(|until| *version.key > *until);
         let ends = page.versions.last().is_some_and(is_last) || page.next.is_none();
-        let until = until.clone();
+        let (after, until) = (after.clone(), until.clone());
         gatherer = shared
             .pool
             .run(move || {
                 let within = |version: &Version| until.as_deref().is_none_or(|until| *version.key <= *until);
-                page.versions
-                    .into_iter()
-                    .take_while(within)
-                    .try_for_each(|version| gatherer.take(version))?;
+                // Some servers begin with what they were to go on behind.
+                let is_new = |version: &Version| after.as_deref().is_none_or(|after| *version.key > *after);
+                let mut new = page.versions.into_iter().filter(is_new).take_while(within);
+                new.try_for_each(|version| gatherer.take(version))?;
                 Ok::<_, Error>(gatherer)
             })
             .await??;

@@ -108,7 +108,8 @@ impl Bucket for Fake {
         self.pages.fetch_add(1, Ordering::Relaxed);
         let answer = self.is_up().map(|()| {
             let objects = self.objects.lock().unwrap();
-            let behind = |key: &&String| after.is_none_or(|mark| ***key > *mark.key);
+            // As some servers do, it begins with the key that it is to go on behind.
+            let behind = |key: &&String| after.is_none_or(|mark| ***key >= *mark.key);
             let keys: Vec<&String> = objects.keys().filter(behind).take(1001).collect();
             let mut page = VersionPage::default();
             for key in keys.iter().take(1000) {
@@ -438,7 +439,7 @@ async fn a_large_listing_is_kept_and_later_only_what_changed_is_written() {
     let opened = |shared| open(Spec { metadata: Metadata::Off, ..spec(&bucket) }, shared);
     let first = opened(shared()).await.unwrap();
     let before = bucket.requests()[0];
-    assert_eq!(before, 12);
+    assert_eq!(before, 13, "one key of each page is told twice");
     bucket.put("k005000x", 2 * DAY, b"new", &[]);
     assert!(first.refresh().await.unwrap());
     assert_eq!(walk(root(&first, &first.snapshots()[0]).await).await.len(), 12_001);

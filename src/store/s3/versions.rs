@@ -1,6 +1,6 @@
 //! A bucket's objects with their versions and metadata.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
@@ -48,6 +48,30 @@ fn stored(key: &str, size: Option<i64>, etag: Option<&str>) -> Result<Stored> {
 fn when(key: &str, time: Option<&DateTime>) -> Result<i64> {
     let millis = time.and_then(|time| time.to_millis().ok());
     millis.ok_or_else(|| garbled(key, "the listing does not say when it was written"))
+}
+
+/// The digits of a ULID, a version id that begins with the time at which it was given.
+const DIGITS: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// In milliseconds: what an id tells is a time if it lies between the first server and tomorrow.
+const DAY: i64 = 86_400_000;
+const FIRST: i64 = 1_142_000_000_000;
+
+/// When a version was written: what its id tells where that is a ULID, else `told`, as the listing has it. versitygw 1.8
+/// tells of a version that was replaced the time when it was, and of the mark of a deletion the time of what was deleted.
+fn written(id: Option<&str>, told: i64) -> i64 {
+    let of_id = || {
+        let id = id.filter(|id| id.len() == 26)?.as_bytes();
+        let digit = |byte: &u8| i64::try_from(DIGITS.iter().position(|digit| digit == byte)?).ok();
+        let (time, rest) = id.split_at_checked(10)?;
+        let time =
+            time.iter().try_fold(0i64, |time, byte| time.checked_mul(32)?.checked_add(digit(byte)?))?;
+        rest.iter().all(|byte| digit(byte).is_some()).then_some(time)
+    };
+    // The mark of a deletion may be much younger than what it deletes.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let latest = i64::try_from(now).unwrap_or(i64::MAX).max(told).saturating_add(DAY);
+    of_id().filter(|time| (FIRST..latest).contains(time)).unwrap_or(told)
 }
 
 impl S3 {
@@ -137,7 +161,7 @@ impl S3 {
         let mut page = VersionPage::default();
         for version in answer.versions() {
             let Some(key) = spelling.key(version.key())? else { continue };
-            let changed = when(&key, version.last_modified())?;
+            let changed = written(version.version_id(), when(&key, version.last_modified())?);
             let (id, is_latest) =
                 (version.version_id().map(str::to_owned), version.is_latest() == Some(true));
             let stored = Some(stored(&key, version.size(), version.e_tag())?);
@@ -145,7 +169,7 @@ impl S3 {
         }
         for mark in answer.delete_markers() {
             let Some(key) = spelling.key(mark.key())? else { continue };
-            let changed = when(&key, mark.last_modified())?;
+            let changed = written(mark.version_id(), when(&key, mark.last_modified())?);
             let (id, is_latest) = (mark.version_id().map(str::to_owned), mark.is_latest() == Some(true));
             page.versions.push(Version { key, id, changed, is_latest, stored: None });
         }
@@ -245,5 +269,28 @@ fn gone(failed: Failed) -> Failed {
             Failed::Failure(Failure::Refused(refused))
         }
         failed => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_s_id_tells_when_it_was_written_where_it_can() {
+        let told = 1_795_298_000_000;
+        assert_eq!(written(Some("01M801H9J9B57ZT7A1TGEXZN6Y"), told), 1_795_297_945_161);
+        for other in [
+            None,
+            Some("null"),
+            Some(""),
+            Some("3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY"),
+            Some("01M801H9J9B57ZT7A1TGEXZN6"),
+            Some("01M801H9J9B57ZT7A1TGEXZN6U"),
+            Some("ZZZZZZZZZZB57ZT7A1TGEXZN6Y"),
+            Some("00000000001111111111111111"),
+        ] {
+            assert_eq!(written(other, told), told, "{other:?}");
+        }
     }
 }

@@ -1,0 +1,209 @@
+//! Buckets of a real S3 server as sources: what its clients put there, and what that was before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use backupfs::cache::Budget;
+use backupfs::error::Kind;
+use backupfs::source::chunked::Shared;
+use backupfs::source::objects::{self, History, Metadata, Spec};
+use backupfs::store::bucket::{Extent, Mark, Pinned, Version};
+use backupfs::store::s3::{S3, Service};
+use backupfs::tree::{Content, FileType, Node, Source, Time};
+use jiff::tz::TimeZone;
+use tokio::sync::OnceCell;
+
+use crate::harness::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
+use crate::harness::walk::walk;
+use crate::s3::options;
+
+/// Who puts objects on a server.
+fn client(server: &S3Server) -> Client {
+    let config = Builder::new()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(server.endpoint())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
+        .force_path_style(true);
+    Client::from_conf(config.build())
+}
+
+async fn put(client: &Client, bucket: &str, key: &str, bytes: impl AsRef<[u8]>, labels: &[(&str, &str)]) {
+    let body = ByteStream::from(bytes.as_ref().to_vec());
+    let mut request = client.put_object().bucket(bucket).key(key).body(body);
+    for (name, value) in labels {
+        request = request.metadata(*name, *value);
+    }
+    request.send().await.unwrap();
+}
+
+/// Objects as a few writers leave them.
+async fn fill(client: &Client, bucket: &str) {
+    let mtime = ("mtime", "1600000000.123456789");
+    for n in 0..30 {
+        put(client, bucket, &format!("dir-{}/file {n}", n % 3), format!("content {n}"), &[mtime]).await;
+    }
+    put(client, bucket, "a-b", "beside a directory", &[mtime, ("mode", "33152"), ("uid", "7")]).await;
+    put(client, bucket, "a/b", "in it", &[]).await;
+    put(client, bucket, "link", "dir-0/file 0", &[mtime, ("mode", "41471")]).await;
+    put(client, bucket, "größe%20 +", vec![5; 3 << 20], &[mtime]).await;
+}
+
+async fn versioned(client: &Client, bucket: &str) {
+    client.create_bucket().bucket(bucket).send().await.unwrap();
+    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await.unwrap();
+}
+
+fn spec(server: &S3Server, bucket: &str) -> Spec {
+    let service = Arc::new(Service::new(options(&server.endpoint())).unwrap());
+    let store = S3::new(service, format!("s3:{bucket}"), bucket, "");
+    Spec {
+        name: format!("objects:{bucket}"),
+        identity: format!("test/{bucket}"),
+        bucket: Arc::new(store),
+        host: bucket.to_owned(),
+        path: "/".into(),
+        drawer: None,
+        history: None,
+        zone: TimeZone::UTC,
+        metadata: Metadata::Auto,
+    }
+}
+
+async fn open(spec: Spec) -> Arc<dyn Source> {
+    objects::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap()
+}
+
+/// The server of this process, with a bucket of each kind; none where its program is missing.
+async fn served() -> Option<&'static S3Server> {
+    static SERVER: OnceCell<Option<Arc<S3Server>>> = OnceCell::const_new();
+    let server = SERVER.get_or_init(|| async {
+        let server = Arc::new(S3Server::start()?);
+        let client = client(&server);
+        client.create_bucket().bucket("plain").send().await.unwrap();
+        fill(&client, "plain").await;
+        versioned(&client, "versioned").await;
+        fill(&client, "versioned").await;
+        put(&client, "versioned", "a-b", "changed", &[]).await;
+        client.delete_object().bucket("versioned").key("dir-0/file 0").send().await.unwrap();
+        Some(server)
+    });
+    server.await.as_deref()
+}
+
+/// A bucket that keeps no versions.
+async fn plain_bucket() -> Option<Arc<dyn Source>> {
+    Some(open(spec(served().await?, "plain")).await)
+}
+
+/// One that does.
+pub async fn versioned_bucket() -> Option<Arc<dyn Source>> {
+    let changes = Some(History::Changes);
+    Some(open(Spec { history: changes, ..spec(served().await?, "versioned") }).await)
+}
+
+fn now() -> Time {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Time { secs: i64::try_from(now.as_secs()).unwrap(), nanos: now.subsec_nanos() }
+}
+
+async fn root(source: &Arc<dyn Source>, at: usize) -> Node {
+    let id = source.snapshots()[at].id.clone();
+    source.open(&id, 0).resolve().await.unwrap().node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_put_is_shown_with_what_they_said_of_it() {
+    let Some(source) = plain_bucket().await else { return };
+    let walked = walk(root(&source, 0).await).await;
+    assert_eq!(walked.len(), 1 + 4 + 30 + 4);
+    let found = |path: &str| &walked[path.as_bytes()];
+    assert_eq!(found("dir-1/file 4").content.as_ref().unwrap(), "content 4");
+    assert_eq!(found("dir-1/file 4").meta.mtime, Time { secs: 1_600_000_000, nanos: 123_456_789 });
+    assert_eq!((found("a-b").meta.perm, found("a-b").meta.uid), (0o600, 7));
+    assert_eq!(found("link").meta.kind, FileType::Symlink);
+    assert_eq!(found("link").content.as_ref().unwrap(), "dir-0/file 0");
+    assert_eq!(found("größe%20 +").meta.size, 3 << 20);
+    assert!(
+        now().secs - found("a/b").meta.mtime.secs < 3600,
+        "without a word of its writer the time of the object"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_versioned_bucket_shows_what_was_deleted_and_replaced() {
+    let Some(server) = served().await else { return };
+    let client = client(server);
+    versioned(&client, "history").await;
+    put(&client, "history", "kept", "one", &[]).await;
+    put(&client, "history", "gone", "was here", &[]).await;
+    let then = now();
+    // The server tells versions by the second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    put(&client, "history", "kept", "two", &[]).await;
+    client.delete_object().bucket("history").key("gone").send().await.unwrap();
+    let source = open(spec(server, "history")).await;
+    assert!(source.snapshots().len() <= 2, "midnight may lie between");
+    let then = source.at(then).unwrap();
+    let before = walk(source.open(&then.id, 0).resolve().await.unwrap().node).await;
+    assert_eq!(before[&b"gone"[..]].content.as_ref().unwrap(), "was here");
+    assert_eq!(before[&b"kept"[..]].content.as_ref().unwrap(), "one");
+    let latest = source.at(now()).unwrap();
+    let after = walk(source.open(&latest.id, 0).resolve().await.unwrap().node).await;
+    assert_eq!(after[&b"kept"[..]].content.as_ref().unwrap(), "two");
+    assert!(!after.contains_key(&b"gone"[..]));
+    let changes = open(Spec { history: Some(History::Changes), ..spec(server, "history") }).await;
+    assert!(changes.snapshots().iter().any(|listed| listed.id == then.id));
+    let error = objects::open(
+        Spec { history: Some(History::Days), ..spec(server, "plain") },
+        Shared::new(Budget::of(1 << 20)),
+    );
+    assert_eq!(error.await.err().unwrap().kind(), Kind::Usage);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_replaced_while_it_is_read_is_stale() {
+    let Some(server) = served().await else { return };
+    let client = client(server);
+    client.create_bucket().bucket("replaced").send().await.unwrap();
+    put(&client, "replaced", "big", vec![1; 3 << 20], &[]).await;
+    let source = open(spec(server, "replaced")).await;
+    let Content::Dir(dir) = root(&source, 0).await.content else { panic!() };
+    let Content::File(file) = dir.lookup(b"big").resolve().await.unwrap().unwrap().content else { panic!() };
+    let reader = file.open().resolve().await.unwrap();
+    assert_eq!(reader.read_at(0, 4).resolve().await.unwrap(), vec![1; 4]);
+    put(&client, "replaced", "big", vec![2; 3 << 20], &[]).await;
+    assert_eq!(reader.read_at(2 << 20, 4).resolve().await.unwrap_err().kind(), Kind::Stale);
+    client.delete_object().bucket("replaced").key("big").send().await.unwrap();
+    assert_eq!(
+        file.open().resolve().await.unwrap().read_at(2 << 20, 4).resolve().await.unwrap_err().kind(),
+        Kind::Stale
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_goes_on_behind_any_key_and_says_what_is_not_there() {
+    let Some(server) = served().await else { return };
+    let bucket = spec(server, "plain").bucket;
+    for extent in [Extent::Latest, Extent::Versions] {
+        let all = bucket.page(extent, None).await.unwrap();
+        assert!(all.next.is_none() && all.versions.is_sorted_by_key(|version| version.key.clone()));
+        let middle = &all.versions[all.versions.len() / 2];
+        let mark = Mark { key: middle.key.clone(), version: None };
+        let rest = bucket.page(extent, Some(&mark)).await.unwrap();
+        // This server begins with the key itself when it tells versions.
+        assert!(rest.versions.iter().all(|version| version.key >= middle.key));
+        let behind = |versions: &[Version]| versions.iter().filter(|found| found.key > middle.key).count();
+        assert_eq!(behind(&rest.versions), behind(&all.versions));
+    }
+    let missing = Pinned { key: "no such".into(), version: None, etag: String::new() };
+    assert_eq!(bucket.labels(&missing).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(bucket.read(&missing, 0, 1).await.unwrap_err().kind(), Kind::NotFound);
+    assert!(!bucket.keeps_versions().await.unwrap());
+    assert!(spec(server, "versioned").bucket.keeps_versions().await.unwrap());
+}

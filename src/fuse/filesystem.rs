@@ -23,7 +23,7 @@ use super::push::Watcher;
 use super::replies::{send_attribute, send_entry, send_listing, send_listing_plus};
 use super::state::State;
 use crate::observe::metrics;
-use crate::tree::{Backing, FileType, Step};
+use crate::tree::{Backing, FileType, OWN_XATTRS, Step};
 
 const NAME_LIMIT: usize = 255;
 
@@ -294,7 +294,7 @@ impl fuser::Filesystem for Filesystem {
         let none = if self.state.rules.supports(name.as_bytes()) { Errno::ENODATA } else { Errno::ENOTSUP };
         let work = || {
             // A word in memory: `ls -l` asks for two ACLs of each file.
-            if self.state.inodes.is_plain(ino.0) {
+            if self.state.inodes.is_plain(ino.0) && !name.as_bytes().starts_with(OWN_XATTRS) {
                 return Step::ok(None);
             }
             let (rules, name) = (self.state.rules.clone(), name.as_bytes().to_vec());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::calendar::rfc3339;
-use crate::tree::{Snapshot, Source, Step, Xattrs};
+use crate::tree::{OWN_XATTRS, Snapshot, Source, Step, Xattrs};
 
 /// The access ACL, which must go where the mode of another directory is shown.
 pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
@@ -29,7 +29,7 @@ pub(super) struct Labels {
 impl Labels {
     fn label(&self, name: &[u8]) -> Option<Bytes> {
         let of = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
-        match name.strip_prefix(b"user.backupfs.")? {
+        match name.strip_prefix(OWN_XATTRS)? {
             b"source" => of(self.source.name()),
             b"snapshot" => of(&self.name),
             b"time" => of(&rfc3339(&self.snapshot.time)),

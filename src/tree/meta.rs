@@ -49,6 +49,9 @@ pub enum Identity {
     Key(u128),
 }
 
+/// Extended attributes that begin so tell what backupfs knows of a node. They answer to their names and are not listed.
+pub const OWN_XATTRS: &[u8] = b"user.backupfs.";
+
 /// The attributes of a node: small and copyable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Meta {
@@ -78,7 +81,8 @@ pub struct Meta {
     pub validity: Validity,
     /// What makes it this node.
     pub identity: Identity,
-    /// Whether listing the extended attributes could show any. False answers getxattr without asking the node.
+    /// Whether listing the extended attributes could show any. False answers getxattr without asking the node, unless it is
+    /// for one of [`OWN_XATTRS`] or the node is a directory.
     pub has_xattrs: bool,
 }
 

@@ -21,6 +21,7 @@ fn tree() -> Node {
     dir([
         ("f", file("x").attributes(attributes).with(|m| m.perm = 0o770)),
         ("none", file("x")),
+        ("own", file("x").attributes(&[("user.backupfs.etag", b"e")]).with(|m| m.has_xattrs = false)),
         ("d", dir::<&str>([]).attributes(&[("user.hidden", b"set")]).with(|m| m.has_xattrs = false)),
     ])
 }
@@ -41,7 +42,9 @@ fn all_shows_what_linux_can_carry() {
     assert_eq!(get(&f, "user.huge"), Err(Errno::NODATA));
     assert_eq!(get(&f, "user.none"), Err(Errno::NODATA));
     assert_eq!(get(&mount.path("d"), "user.hidden").unwrap(), b"set");
-    assert_eq!(mount.sh("getfattr -d -m- d none"), "");
+    assert_eq!(get(&mount.path("own"), "user.backupfs.etag").unwrap(), b"e");
+    assert_eq!(get(&mount.path("own"), "user.backupfs.other"), Err(Errno::NODATA));
+    assert_eq!(mount.sh("getfattr -d -m- d none own"), "");
     assert_eq!(rustix::fs::getxattr_query(&f, "user.comment"), Ok(5));
     assert_eq!(rustix::fs::getxattr(&f, "user.comment", &mut [0u8; 4]), Err(Errno::RANGE));
     assert_eq!(rustix::fs::listxattr(&f, &mut [0u8; 4]), Err(Errno::RANGE));

@@ -77,7 +77,8 @@ impl ObjectDir {
             _ => Content::Special,
         };
         let xattrs = || Arc::new(EntryXattrs { parsed: Arc::clone(parsed), at }) as Arc<dyn Xattrs>;
-        Some(Node { meta, content, xattrs: meta.has_xattrs.then(xattrs) })
+        let is_file = meta.kind == FileType::File;
+        Some(Node { meta, content, xattrs: is_file.then(xattrs) })
     }
 
     fn object(&self, entry: &Entry<'_>) -> Arc<Object> {
@@ -107,7 +108,6 @@ impl ObjectDir {
             atime: known.and_then(|known| known.atime).map_or(mtime, shown),
             ctime: known.and_then(|known| known.ctime).map_or(changed, shown),
             identity: self.identity(entry, kind),
-            has_xattrs: kind == FileType::File,
             ..Meta::directory(changed, Validity::Forever)
         }
     }

@@ -12,6 +12,9 @@ use crate::tree::{File, Reader, Step};
 /// Pieces ahead of who reads on: at first. It doubles whenever a read has to wait.
 const FIRST: u64 = 8;
 
+/// Pieces that come with the beginning of a file: who reads that mostly reads on, and would wait for a round trip more.
+const BEGINNING: u64 = 3;
+
 /// The kernel asks out of order within about so many bytes.
 const SLACK: u64 = 2 << 20;
 
@@ -107,7 +110,12 @@ impl ObjectReader {
             Some(found) => sequences.remove(found),
             None => {
                 sequences.truncate(READERS - 1);
-                sequences.insert(0, Sequence::beginning(read));
+                let mut sequence = Sequence::beginning(read);
+                if read.start == 0 {
+                    let beside = sequence.planned..sequence.planned + BEGINNING;
+                    sequence.planned += self.pieces.announce(&self.object, beside);
+                }
+                sequences.insert(0, sequence);
                 return;
             }
         };

@@ -368,6 +368,7 @@ async fn what_writers_left_is_shown_and_asked_for_once() {
     assert_eq!((file.meta.perm, file.meta.uid, file.meta.gid), (0o600, 7, 8));
     assert_eq!(file.meta.mtime, Time { secs: 1_600_000_000, nanos: 250_000_000 });
     assert_eq!(file.meta.ctime.secs, 86_400);
+    assert!(!file.meta.has_xattrs, "nobody need ask for any that are listed");
     let xattrs = file.xattrs.as_ref().unwrap();
     let md5 = xattrs.get(b"user.backupfs.md5").resolve().await.unwrap();
     assert_eq!(md5.as_deref(), Some("ab".repeat(16).as_bytes()));
@@ -392,22 +393,38 @@ async fn what_writers_left_is_shown_and_asked_for_once() {
 #[tokio::test]
 async fn an_object_that_was_replaced_is_stale_and_never_mixed_with_the_new_one() {
     let bucket = Fake::new(false);
-    bucket.put("k", DAY, &[1; 3_000_000], &[]);
+    bucket.put("k", DAY, &[1; 8_000_000], &[]);
     let source = opened(spec(&bucket)).await;
     let walked = walk(root(&source, &source.snapshots()[0]).await).await;
     let Content::File(file) = &walked["k"].content else { panic!() };
     let reader = file.open().resolve().await.unwrap();
     assert_eq!(reader.read_at(0, 10).resolve().await.unwrap(), vec![1; 10]);
-    bucket.put("k", DAY, &[2; 3_000_000], &[]);
-    let error = reader.read_at(2_000_000, 10).resolve().await.unwrap_err();
+    bucket.put("k", DAY, &[2; 8_000_000], &[]);
+    let error = reader.read_at(6_000_000, 10).resolve().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Stale);
     assert!(error.to_string().starts_with("objects:fake: k: "), "{error}");
     bucket.objects.lock().unwrap().clear();
     assert_eq!(
-        reader.read_at(2_900_000, 10).resolve().await.unwrap_err().kind(),
+        reader.read_at(7_900_000, 10).resolve().await.unwrap_err().kind(),
         Kind::Stale,
         "not: never there"
     );
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_large_file_comes_with_what_follows() {
+    let bucket = Fake::new(false);
+    bucket.put("k", DAY, &[1; 8_000_000], &[]);
+    let source = opened(spec(&bucket)).await;
+    let walked = walk(root(&source, &source.snapshots()[0]).await).await;
+    read(&walked["k"], 7_000_000, 10).await.unwrap();
+    assert_eq!(bucket.requests()[2], 1, "in the middle nothing comes along");
+    assert_eq!(read(&walked["k"], 0, 10).await.unwrap(), vec![1; 10]);
+    while bucket.requests()[2] < 5 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(read(&walked["k"], 3_000_000, 10).await.unwrap(), vec![1; 10]);
+    assert_eq!(bucket.requests()[2], 5);
 }
 
 #[tokio::test]

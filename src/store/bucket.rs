@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use super::Pace;
 use crate::error::Result;
 
 /// One version of an object, or the mark of its deletion.
@@ -77,12 +76,6 @@ pub type Labels = BTreeMap<String, String>;
 
 /// The objects of a bucket below a prefix. Nothing is retried and nothing is cached here; a wrapper does that.
 pub trait Bucket: Send + Sync {
-    /// How it is called in messages: a URL without secrets.
-    fn name(&self) -> &str;
-
-    /// What its requests cost.
-    fn pace(&self) -> Pace;
-
     /// Whether it keeps (or kept) versions.
     fn keeps_versions(&self) -> BoxFuture<'_, Result<bool>>;
 

@@ -171,17 +171,18 @@ async fn an_object_that_is_replaced_while_it_is_read_is_stale() {
     let Some(server) = served().await else { return };
     let client = client(server);
     client.create_bucket().bucket("replaced").send().await.unwrap();
-    put(&client, "replaced", "big", vec![1; 3 << 20], &[]).await;
+    put(&client, "replaced", "big", vec![1; 8 << 20], &[]).await;
     let source = open(spec(server, "replaced")).await;
     let Content::Dir(dir) = root(&source, 0).await.content else { panic!() };
     let Content::File(file) = dir.lookup(b"big").resolve().await.unwrap().unwrap().content else { panic!() };
     let reader = file.open().resolve().await.unwrap();
     assert_eq!(reader.read_at(0, 4).resolve().await.unwrap(), vec![1; 4]);
-    put(&client, "replaced", "big", vec![2; 3 << 20], &[]).await;
-    assert_eq!(reader.read_at(2 << 20, 4).resolve().await.unwrap_err().kind(), Kind::Stale);
+    // What was read ahead is still what the object was.
+    put(&client, "replaced", "big", vec![2; 8 << 20], &[]).await;
+    assert_eq!(reader.read_at(6 << 20, 4).resolve().await.unwrap_err().kind(), Kind::Stale);
     client.delete_object().bucket("replaced").key("big").send().await.unwrap();
     assert_eq!(
-        file.open().resolve().await.unwrap().read_at(2 << 20, 4).resolve().await.unwrap_err().kind(),
+        file.open().resolve().await.unwrap().read_at(6 << 20, 4).resolve().await.unwrap_err().kind(),
         Kind::Stale
     );
 }

@@ -4,23 +4,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::History;
 use super::directory::{ObjectDir, View};
 use super::file::whole;
-use super::gather::gather;
 use super::labels::Attributes;
 use super::moments::{Maker, millis, time};
+use super::open::gathered;
 use super::parsed::Parsed;
 use super::pieces::{Object, Pieces};
 use super::saved::Saved;
 use super::table::{Cursor, Table};
-use super::{History, Metadata, Spec};
 use crate::cache::{Class, Drawer};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{Boarding, Damage, Directory, Flights, Id, Landing, Shared, Waiter};
 use crate::store::bucket::{Bucket, Extent, Pinned};
 use crate::tree::{
@@ -31,14 +31,8 @@ use crate::tree::{
 /// Requests for metadata at a time.
 const HEADS: usize = 64;
 
-/// So many objects tell whether the others have metadata.
-const SAMPLE: usize = 8;
-
 /// A listing that takes long is not made anew before so many times as long have passed.
 const REST: u32 = 20;
-
-/// A kept listing of so few blocks is not worth to be believed at first: listing anew takes a page or two.
-const FEW: usize = 4;
 
 /// The longest target of a symlink.
 const TARGET: u64 = 4096;
@@ -47,14 +41,14 @@ const TARGET: u64 = 4096;
 const TRIES: usize = 3;
 
 /// What is shown now.
-struct State {
-    table: Arc<Table>,
-    snapshots: Arc<[Snapshot]>,
+pub(super) struct State {
+    pub table: Arc<Table>,
+    pub snapshots: Arc<[Snapshot]>,
 }
 
 /// How refreshing goes.
 #[derive(Default)]
-struct Standing {
+pub(super) struct Standing {
     failure: Option<Error>,
     /// Not before this.
     rests: Option<Instant>,
@@ -64,160 +58,20 @@ struct Standing {
 pub(super) struct Archive {
     pub title: Arc<str>,
     pub pieces: Arc<Pieces>,
-    maker: Maker,
-    bucket: Arc<dyn Bucket>,
-    extent: Extent,
-    shared: Arc<Shared>,
-    number: u32,
-    drawer: Option<Drawer>,
-    saved: Option<Arc<Saved>>,
+    pub maker: Maker,
+    pub bucket: Arc<dyn Bucket>,
+    pub extent: Extent,
+    pub shared: Arc<Shared>,
+    pub number: u32,
+    pub drawer: Option<Drawer>,
+    pub saved: Option<Arc<Saved>>,
     /// Whether objects are asked for their metadata.
-    asks: bool,
-    directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
-    damage: Damage,
-    state: ArcSwap<State>,
-    standing: Mutex<Standing>,
-    runtime: Handle,
-}
-
-/// Opens a bucket: lists it, or takes the listing that was kept and lists it anew later. Errors name the bucket:
-/// `Unavailable`, `Denied`, `Usage` (history was asked of a bucket that keeps no versions).
-pub async fn open(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    let name = spec.name.clone();
-    open_named(spec, shared).await.context(|| name)
-}
-
-async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
-    let Spec { name, identity, bucket, host, path, drawer, history, zone, metadata } = spec;
-    let history = history_of(&*bucket, history).await?;
-    let extent = if history == History::Off { Extent::Latest } else { Extent::Versions };
-    let saved = saved(&shared, &identity, extent).await;
-    let kept = match saved.clone() {
-        Some(saved) => tokio::task::spawn_blocking(move || saved.load()).await.ok().flatten(),
-        None => None,
-    };
-    let (table, is_old) = match kept {
-        Some(kept) if kept.blocks.len() >= FEW => (kept, true),
-        kept => (gathered(&*bucket, &shared, extent, kept.as_ref(), saved.as_ref()).await?, false),
-    };
-    let number = shared.number();
-    let asks = match metadata {
-        Metadata::All => true,
-        Metadata::Off => false,
-        Metadata::Auto => has_metadata(&*bucket, &table, &shared, number).await,
-    };
-    let paths = Arc::from([Arc::from(path.into_bytes())]);
-    let maker = Maker { identity, host: host.into(), paths, zone, history };
-    let snapshots = maker.list(&table);
-    let archive = Archive {
-        title: name.into(),
-        pieces: Pieces::new(Arc::clone(&bucket), Arc::clone(&shared), number),
-        maker,
-        bucket,
-        extent,
-        shared,
-        number,
-        drawer,
-        saved,
-        asks,
-        directories: Flights::new(),
-        damage: Damage::default(),
-        state: ArcSwap::from_pointee(State { table: Arc::new(table), snapshots }),
-        standing: Mutex::default(),
-        runtime: Handle::current(),
-    };
-    let archive = Arc::new(archive);
-    if is_old {
-        let listing = Arc::clone(&archive);
-        // What goes wrong is told by the source's health.
-        tokio::spawn(async move { listing.refresh_now().await.map(drop) });
-    }
-    Ok(Arc::new(Opener(archive)))
-}
-
-/// Which history can be shown of what is wanted. Errors: `Usage`.
-async fn history_of(bucket: &dyn Bucket, wanted: Option<History>) -> Result<History> {
-    if wanted == Some(History::Off) {
-        return Ok(History::Off);
-    }
-    match (bucket.keeps_versions().await, wanted) {
-        (Ok(true), wanted) => Ok(wanted.unwrap_or(History::Days)),
-        (Ok(false), None) => Ok(History::Off),
-        (Ok(false), Some(_)) => {
-            let says = "the bucket keeps no versions, so it has no history to show: turn its versioning on, or leave \
-                        `history` out";
-            Err(Error::new(Kind::Usage, says))
-        }
-        // Whoever may not ask may be let see versions all the same.
-        (Err(error), Some(wanted)) if error.kind() == Kind::Denied => Ok(wanted),
-        (Err(error), None) if error.kind() == Kind::Denied => Ok(History::Off),
-        (Err(error), _) => Err(error),
-    }
-}
-
-async fn saved(shared: &Arc<Shared>, identity: &str, extent: Extent) -> Option<Arc<Saved>> {
-    let (shared, identity) = (Arc::clone(shared), identity.to_owned());
-    let open = move || {
-        let cache = shared.cache.as_ref()?;
-        let saved = Saved::new(cache, &identity, extent == Extent::Versions);
-        saved.map(Arc::new).map_err(|error| tracing::warn!("listings stay in memory: {error}")).ok()
-    };
-    tokio::task::spawn_blocking(open).await.ok().flatten()
-}
-
-/// Lists, and keeps what was listed.
-async fn gathered(
-    bucket: &dyn Bucket,
-    shared: &Arc<Shared>,
-    extent: Extent,
-    known: Option<&Table>,
-    saved: Option<&Arc<Saved>>,
-) -> Result<Table> {
-    let table = gather(bucket, shared, extent, known).await?;
-    if known.is_some_and(|known| known.digest == table.digest) {
-        return Ok(table);
-    }
-    let Some(saved) = saved.cloned() else { return Ok(table) };
-    let keep = move || match saved.save(&table) {
-        Ok(kept) => kept,
-        Err(error) => {
-            tracing::warn!("a listing stays in memory: {error}");
-            table
-        }
-    };
-    tokio::task::spawn_blocking(keep)
-        .await
-        .map_err(|e| Error::caused_by(Kind::Internal, "keeping a listing ended", e))
-}
-
-/// Whether any of a handful of objects has metadata that means something here.
-async fn has_metadata(bucket: &dyn Bucket, table: &Table, shared: &Shared, number: u32) -> bool {
-    let mut sample = Vec::new();
-    let mut cursor = Cursor::new(table, shared, number);
-    for nth in 0..SAMPLE {
-        let block = table.blocks.len() * nth / SAMPLE;
-        let after = block.checked_sub(1).and_then(|before| table.blocks.get(before));
-        if cursor.seek(after.map_or("", |block| &block.last)).is_err() {
-            return false;
-        }
-        // The first was the last of the block before; those of one block differ by how far on they are.
-        for _ in 0..=nth {
-            let Ok(Some(row)) = cursor.next() else { break };
-            if let Some((past, content)) = row.at(None) {
-                let version = (!past.id.is_empty()).then(|| past.id.to_owned());
-                sample.push(Pinned { key: row.key.to_owned(), version, etag: content.etag.to_owned() });
-            }
-        }
-    }
-    sample.sort_by(|a, b| a.key.cmp(&b.key));
-    sample.dedup();
-    let step = sample.len().div_ceil(SAMPLE).max(1);
-    let mut asked = Vec::new();
-    for object in sample.iter().step_by(step) {
-        asked.push(bucket.labels(object));
-    }
-    let found = join_all(asked).await;
-    found.into_iter().any(|labels| labels.is_ok_and(|labels| !Attributes::of(&labels).is_empty()))
+    pub asks: bool,
+    pub directories: Arc<Flights<Id, Result<Arc<Parsed>>>>,
+    pub damage: Damage,
+    pub state: ArcSwap<State>,
+    pub standing: Mutex<Standing>,
+    pub runtime: Handle,
 }
 
 impl Archive {
@@ -352,7 +206,7 @@ impl Archive {
         self.refresh_now().await
     }
 
-    async fn refresh_now(&self) -> Result<bool> {
+    pub(super) async fn refresh_now(&self) -> Result<bool> {
         let (begun, old) = (Instant::now(), self.state.load_full());
         let (bucket, saved) = (&*self.bucket, self.saved.as_ref());
         let listed = gathered(bucket, &self.shared, self.extent, Some(&old.table), saved).await;
@@ -395,7 +249,7 @@ impl Archive {
 }
 
 /// The bucket as a source: opening a snapshot hands out shares of it.
-struct Opener(Arc<Archive>);
+pub(super) struct Opener(pub Arc<Archive>);
 
 impl Source for Opener {
     fn id(&self) -> &str {

@@ -14,6 +14,7 @@ mod file;
 mod gather;
 mod labels;
 mod moments;
+mod open;
 mod parsed;
 mod pieces;
 mod rows;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-pub use archive::open;
+pub use open::open;
 
 use crate::cache::Drawer;
 use crate::store::bucket::Bucket;

@@ -15,7 +15,6 @@ use super::{History, Metadata, Spec, open};
 use crate::cache::{Budget, Folder};
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Shared;
-use crate::store::Pace;
 use crate::store::bucket::{Bucket, Extent, Labels, Mark, Pinned, Stored, Version, VersionPage};
 use crate::tree::{Content, Dir, Entry, FileType, Identity, Node, Snapshot, Source, Time};
 
@@ -92,14 +91,6 @@ fn etag(bytes: &[u8]) -> String {
 }
 
 impl Bucket for Fake {
-    fn name(&self) -> &str {
-        "fake"
-    }
-
-    fn pace(&self) -> Pace {
-        Pace::LOCAL
-    }
-
     fn keeps_versions(&self) -> BoxFuture<'_, Result<bool>> {
         async { self.is_up().map(|()| self.versioned) }.boxed()
     }

@@ -129,14 +129,6 @@ impl<A: Around> ObjectStore for Wrapped<A, dyn ObjectStore> {
 }
 
 impl<A: Around> Bucket for Wrapped<A, dyn Bucket> {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn pace(&self) -> Pace {
-        self.inner.pace()
-    }
-
     fn keeps_versions(&self) -> BoxFuture<'_, Result<bool>> {
         self.around.around(Call::Short, move || self.inner.keeps_versions()).boxed()
     }

@@ -17,7 +17,6 @@ use super::{Failed, Outcome, S3, garbled, listing};
 use crate::error::{Error, Kind, Result};
 use crate::observe::metrics;
 use crate::store::bucket::{Bucket, Extent, Labels, Mark, Pinned, Stored, Version, VersionPage};
-use crate::store::{ObjectStore, Pace};
 
 /// Keys of one answer, as they are spelled there.
 struct Spelling<'a> {
@@ -206,14 +205,6 @@ pub(super) fn condition(object: &Pinned) -> Option<String> {
 }
 
 impl Bucket for S3 {
-    fn name(&self) -> &str {
-        ObjectStore::name(self)
-    }
-
-    fn pace(&self) -> Pace {
-        ObjectStore::pace(self)
-    }
-
     fn keeps_versions(&self) -> BoxFuture<'_, Result<bool>> {
         let send = |client: Client| client.get_bucket_versioning().bucket(&self.bucket).send();
         async move {

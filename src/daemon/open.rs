@@ -14,13 +14,10 @@ use super::keep::Common;
 use super::kind::{self, Opener};
 use super::late::Late;
 use super::together::{self, Opening, Task};
-use super::{place, s3, stores, translate};
-use crate::config::{self, Config, Credentials, Location};
+use super::translate;
+use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{Members, Namespace};
-use crate::store::bucket::Bucket;
-use crate::store::distant::{self, Endpoint};
-use crate::store::{Local, ObjectStore};
 use crate::tree::Source;
 
 /// What was opened.
@@ -165,39 +162,6 @@ pub(super) async fn prepared(source: &config::Source, common: &Common) -> Result
 /// Opens a source on a task of its own.
 pub(super) fn begin(opener: Result<Opener>) -> Task {
     tokio::spawn(async move { opener?.await })
-}
-
-/// A call of a distant store ends after this: a little before whoever waits for file data gives up by default, so that
-/// the cause is told.
-const PATIENCE: Duration = Duration::from_secs(57);
-
-/// The store that holds what lies at `location`, with what a network needs around it.
-pub(super) fn store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
-    let bare = bare_store(location, credentials)?;
-    Ok(match location.server() {
-        Some(server) => distant::guarded(bare, Endpoint::of(&server), PATIENCE),
-        None => bare,
-    })
-}
-
-/// A bucket at `location`, with what a network needs around it.
-pub(super) fn guarded_bucket(bare: Arc<dyn Bucket>, location: &Location) -> Arc<dyn Bucket> {
-    match location.server() {
-        Some(server) => distant::guarded_bucket(bare, Endpoint::of(&server), PATIENCE),
-        None => bare,
-    }
-}
-
-/// The store itself; what it needs of `credentials` is known.
-fn bare_store(location: &Location, credentials: &Credentials) -> Result<Arc<dyn ObjectStore>> {
-    match location {
-        Location::Local(path) => Ok(Arc::new(Local::at(path, None, place::of(path))?)),
-        Location::Rest(place) => stores::rest(place, credentials),
-        Location::Sftp(place) => Ok(stores::sftp(place, credentials)),
-        Location::Rclone(place) => stores::by_rclone(place, credentials),
-        Location::S3(place) => Ok(Arc::new(s3::store(place, credentials)?)),
-        Location::Zfs(_) => Err(Error::new(Kind::Unsupported, format!("{location} holds no objects"))),
-    }
 }
 
 #[cfg(test)]

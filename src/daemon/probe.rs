@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::discovery::Discovery;
 use super::keep::Common;
-use super::open::store;
+use super::stores::store;
 use crate::config::{self, Config, SourceKind};
 use crate::error::{Error, Kind, Result};
 use crate::namespace::Members;

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::Opener;
 use crate::config::{self, Location};
 use crate::daemon::keep::Common;
-use crate::daemon::{open, process, s3};
+use crate::daemon::{process, s3, stores};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace;
 use crate::source::objects::{self, History, Metadata, Spec};
@@ -28,7 +28,7 @@ fn spec(source: &config::Source, common: &Common) -> Result<Spec> {
     };
     let titled = || source.title.clone();
     let bucket = s3::store(place, &source.credentials).context(titled)?;
-    let bucket = open::guarded_bucket(Arc::new(bucket), &source.location);
+    let bucket = stores::guarded_bucket(Arc::new(bucket), &source.location);
     let (drawer, identity) = common.drawer(&source.location, &source.credentials, &source.title);
     let zone = source.zone.as_deref().map(namespace::zone).transpose().context(titled)?;
     Ok(Spec {

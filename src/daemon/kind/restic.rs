@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Opener;
 use crate::config::{self, Location};
 use crate::daemon::keep::Common;
-use crate::daemon::open::store;
+use crate::daemon::stores::store;
 use crate::daemon::{place, process, recognise};
 use crate::error::{Context, Result};
 use crate::source::restic;

@@ -138,11 +138,21 @@ fn many_readers_need_few_descriptors() {
         fs::write(top.path().join(n.to_string()), n.to_le_bytes()).unwrap();
     }
     let Some(mount) = mounted_tree(top.path(), answering()) else { return };
-    // In a process of its own: what this one may open is what the mount may open.
-    let script = "import os, struct, sys
-import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-files = [os.open(str(n), os.O_RDONLY) for n in range(1500)]
-for n, fd in enumerate(files): assert os.pread(fd, 4, 0) == struct.pack('<I', n), n";
+    // In processes of their own, as many as it takes where each may open 512: what this one may open, the mount may open.
+    let script = "import os, struct
+ready, go = os.pipe(), os.pipe()
+for part in range(5):
+    if os.fork() == 0:
+        os.close(go[1])
+        files = {n: os.open(str(n), os.O_RDONLY) for n in range(part, 1500, 5)}
+        os.write(ready[1], b'r')
+        os.read(go[0], 1)
+        for n, fd in files.items(): assert os.pread(fd, 4, 0) == struct.pack('<I', n), n
+        os._exit(0)
+os.close(ready[1])
+opened = sum(len(os.read(ready[0], 1)) for part in range(5))
+os.close(go[1])
+assert [os.wait()[1] for part in range(5)] == [0] * 5 and opened == 5";
     mount.sh(&format!("python3 -c \"{script}\""));
     mount.end();
 }

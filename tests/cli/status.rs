@@ -26,9 +26,7 @@ fn a_mount_tells_how_it_is() {
     let all = backupfs().arg("status").output().unwrap().stdout;
     assert!(String::from_utf8(all).unwrap().contains(&first));
 
-    let server = mountpoint.servers()[0];
-    signal(server, "KILL");
-    wait_for("the server to die", || mountpoint.servers().is_empty());
+    mountpoint.kill();
     let output = backupfs().arg("status").arg(mountpoint.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(32));
     assert!(String::from_utf8(output.stdout).unwrap().contains("its server has died"));

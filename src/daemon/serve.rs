@@ -81,9 +81,7 @@ fn listen(path: &Path, broker: Option<&Broker>) -> Result<(Option<Socket>, UnixL
 fn mounter(orders: &Orders, broker: Option<&Arc<Broker>>) -> Box<dyn Mounter> {
     match broker {
         Some(broker) => Box::new(Arc::clone(broker)),
-        None => {
-            Box::new(OwnMount::new(orders.mountpoint.clone(), translate::mount_spec(&orders.config)))
-        }
+        None => Box::new(OwnMount::new(orders.mountpoint.clone(), translate::mount_spec(&orders.config))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
-use crate::machine::{Mountpoint, backupfs, can_mount, run, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, backupfs, can_mount, run, succeed, wait_for};
 use crate::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use crate::sample::Sample;
 

@@ -48,7 +48,9 @@ impl Keeper {
             Ask::Listen => self.listen().map(Some),
             Ask::Unmount => Ok(self.nothing(|keeper| keeper.end())),
             Ask::Leave => process::leave().map(|()| None),
-            Ask::ReadAhead => Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.raise_read_ahead()))),
+            Ask::ReadAhead => {
+                Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.raise_read_ahead())))
+            }
             Ask::CloseBacking(id) => {
                 Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.close_backing(*id))))
             }

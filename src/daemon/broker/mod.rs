@@ -92,7 +92,9 @@ impl Kept {
         let (ours, theirs) = line::pair()?;
         let worker = worker(&orders, stdin.try_clone().map_err(failed)?.into(), theirs)?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|e| failed(e.into()))?;
-        let line = AsyncFd::register_with_interest(ours, Interest::READABLE).map_err(failed)?;
+        // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
+        let line = unsafe { AsyncFd::register_with_interest(ours, Interest::READABLE) };
+        let line = line.map_err(|e| failed(e.into()))?;
         let Orders { config, mountpoint, .. } = orders;
         let keeper = Keeper::new(config, mountpoint.clone());
         Ok(Kept { worker, line, keeper, mountpoint, terminate, interrupt, hangup })

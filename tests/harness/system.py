@@ -85,14 +85,15 @@ def source(name, repository=None, **more):
     return "[[source]]\n" + "".join(f"{key} = {value!r}\n" for key, value in said.items())
 
 
+# Seen by everybody, without a cache on disk.
 GENERAL = "cache-dir = 'none'\nallow_other = true\n"
 
 
-def configured(name, general="", **more):
-    """A configuration of a fixture under this name, and of others (name="fixture"): seen by everybody, without a cache on disk."""
+def configured(name, general=GENERAL, **more):
+    """A configuration of a fixture under this name, and of others (name="fixture")."""
     configure()
     others = [source(other, fixture(what)) for other, what in more.items()]
-    (ETC / "config.toml").write_text(GENERAL + general + "\n" + source(name) + "".join(others))
+    (ETC / "config.toml").write_text(general + source(name) + "".join(others))
 
 
 def mount8(*argv, env=None, **more):

@@ -6,6 +6,7 @@
 mod broker;
 mod cache;
 mod discovery;
+pub mod doctor;
 mod ends;
 mod found;
 mod handover;

@@ -16,6 +16,7 @@ mod ls;
 mod mount;
 mod print;
 mod progress;
+mod sandbox;
 mod serve;
 mod snapshots;
 mod status;

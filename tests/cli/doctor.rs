@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::machine::{Mountpoint, backupfs, can_mount, fixture, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, backupfs, can_mount, fixture, succeed};
 
 /// A machine on which all is well: backups are mounted by fstab for ordinary users, by autofs, and by a unit.
 struct Machine(tempfile::TempDir);
@@ -301,10 +301,7 @@ fn a_dead_mount_is_found_and_the_remedy_takes_it_away() {
     };
     let alive = told(&here(&place.path()));
     assert!(alive.len() == 1 && alive[0]["state"] == "ok", "{alive:?}");
-    for server in place.servers() {
-        signal(server, "KILL");
-    }
-    wait_for("the server to go", || place.servers().is_empty());
+    place.kill();
     let dead = told(&here(&place.path()));
     assert!(dead.len() == 1 && dead[0]["state"] == "problem", "{dead:?}");
     let remedy = dead[0]["remedy"].as_str().unwrap().split(';').next().unwrap();

@@ -12,7 +12,7 @@ mod line;
 mod words;
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -25,28 +25,33 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 use tokio::time::Instant;
 
-pub use client::{Broker, DESCRIPTOR};
+pub use client::Broker;
 use keeper::Keeper;
 use words::Ask;
 
 use super::handover::{Answer, Orders};
 use super::{process, serve, signals};
 use crate::error::{Error, Kind, Result};
+use crate::observe::logging::{self, LogTarget};
 
 /// A worker that was told to end and has not, so long after, is killed.
 const GRACE: Duration = signals::DRAIN.saturating_add(Duration::from_secs(2));
 
 /// Keeps the mount whose orders come on stdin, until its worker has ended. Answers with which code to end.
 pub fn broker_handed_over() -> Result<u8> {
-    process::close_inherited(DESCRIPTOR);
+    process::close_inherited(process::DESCRIPTOR);
     process::take_name();
     process::keep_secrets()?;
     let mut line = process::take_stdin()?;
     let orders = Orders::receive_head(&mut line)?;
     let foreground = orders.foreground;
+    if !foreground {
+        // Until all is ready; who is told to end ends the worker too.
+        process::end_with_parent(Some(Signal::TERM))?;
+    }
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::io("broker", e).with_kind(Kind::System))?;
-    let started = serve::start_log(&orders).and_then(|()| {
+    let started = start_log(&orders).and_then(|()| {
         let _runtime = runtime.enter();
         Kept::start(orders, &line)
     });
@@ -59,6 +64,16 @@ pub fn broker_handed_over() -> Result<u8> {
         Err(error) if foreground => Err(error),
         Err(error) => Answer::Failed(error.kind(), error.to_string()).send(&mut line).map(|()| 0),
     }
+}
+
+/// Where the worker logs too, unless opening that may wait for somebody.
+fn start_log(orders: &Orders) -> Result<()> {
+    let file = orders.config.mount.log.file.as_deref();
+    let may_wait = file.and_then(|file| file.metadata().ok()).is_some_and(|found| !found.is_file());
+    if may_wait {
+        return logging::start(LogTarget::System, orders.config.mount.log.level.into());
+    }
+    serve::start_log(orders)
 }
 
 /// A worker, and what is kept for it.
@@ -185,19 +200,8 @@ impl Kept {
 /// Starts the worker with the orders on `stdin` and its line to this process.
 fn worker(orders: &Orders, stdin: OwnedFd, line: OwnedFd) -> Result<Child> {
     let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
-    // Not the number that it is to have, where nothing would be done and it would close on exec.
-    let line = rustix::io::fcntl_dupfd_cloexec(&line, DESCRIPTOR + 1).map_err(|e| failed(e.into()))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("backupfs").arg("serve").arg("--brokered").arg(&orders.mountpoint).stdin(stdin);
-    let raw = line.as_raw_fd();
-    let place = move || {
-        // SAFETY: both are numbers; nothing of this process is known by the second in the child, which is executed next.
-        match unsafe { libc::dup2(raw, DESCRIPTOR) } {
-            -1 => Err(std::io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
-    unsafe { command.pre_exec(place) };
+    let _line = process::leave_open(command.as_std_mut(), &line)?;
     command.spawn().map_err(failed)
 }

@@ -50,6 +50,7 @@ impl Repositories {
     /// What was typed.
     pub fn typed(&self) -> config::Typed {
         config::Typed {
+            spec: None,
             repos: self.repo.clone(),
             hot: self.repo_hot.clone(),
             file: self.config.clone(),

@@ -21,6 +21,8 @@ mod umount;
 mod verify;
 mod versions;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
@@ -88,7 +90,9 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
-    let typed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let typed = command()
+        .try_get_matches_from(as_a_verb(std::env::args_os().collect()))
+        .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match typed {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),
@@ -104,6 +108,21 @@ pub fn main() -> ExitCode {
             Code::of(&error).into()
         }
     }
+}
+
+/// The arguments with the verb that they lack when they are mount(8)'s: `backupfs SPEC DIR [-o OPTIONS]`, by which
+/// mount.fuse3 calls a file system. DIR is absolute then, so that a mistyped verb is still told of as one.
+fn as_a_verb(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_spec = |word: &OsString| {
+        let is_verb = word.to_str().is_some_and(|word| Cli::command().find_subcommand(word).is_some());
+        !is_verb && !word.as_bytes().starts_with(b"-")
+    };
+    let is_by_mount = arguments.get(1).is_some_and(is_spec)
+        && arguments.get(2).is_some_and(|place| place.as_bytes().starts_with(b"/"));
+    if is_by_mount {
+        arguments.splice(1..1, ["mount".into(), "--spec".into()]);
+    }
+    arguments
 }
 
 fn run(cli: Cli) -> Result<Code> {
@@ -154,6 +173,21 @@ mod tests {
         for verb in command().get_subcommands_mut() {
             let name = verb.get_name().to_owned();
             assert!(verb.render_long_help().to_string().contains("Exit codes:"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_mount_says_is_a_verb_too() {
+        let said = |words: &str| {
+            let words = words.split(' ').map(OsString::from).collect();
+            as_a_verb(words).join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
+        assert_eq!(said("backupfs home /mnt -o ro"), "backupfs mount --spec home /mnt -o ro");
+        assert_eq!(said("backupfs s3:h/b /mnt"), "backupfs mount --spec s3:h/b /mnt");
+        for other in
+            ["backupfs mount /mnt", "backupfs moutn mnt", "backupfs -v /mnt", "backupfs moutn", "backupfs"]
+        {
+            assert_eq!(said(other), other);
         }
     }
 

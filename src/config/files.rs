@@ -24,13 +24,7 @@ pub struct ConfigFile {
 /// Every file that counts, in the order in which they count: later ones have the last word. None where there are
 /// none. Errors: `Usage`, with the file and line.
 pub fn read(typed: &Typed, around: &Surroundings) -> Result<Vec<ConfigFile>> {
-    let home = around.environment.absolute("HOME");
-    let user_file = home.map(|home| home.join(".config/backupfs/config.toml"));
-    let candidates = match &typed.file {
-        Some(named) => vec![around.directory.join(named)],
-        None => std::iter::once(around.system_file.clone()).chain(user_file).collect(),
-    };
-    for candidate in candidates {
+    for candidate in candidates(typed, around) {
         // The machine's file may be for root alone; an ordinary user has one of his own.
         let may_lack = |e: &std::io::Error| match e.kind() {
             ErrorKind::NotFound => typed.file.is_none(),
@@ -47,6 +41,16 @@ pub fn read(typed: &Typed, around: &Surroundings) -> Result<Vec<ConfigFile>> {
         }
     }
     Ok(Vec::new())
+}
+
+/// Where the first file may be: the one that was named, else the machine's and the user's, in this order.
+pub fn candidates(typed: &Typed, around: &Surroundings) -> Vec<PathBuf> {
+    let home = around.environment.absolute("HOME");
+    let user_file = home.map(|home| home.join(".config/backupfs/config.toml"));
+    match &typed.file {
+        Some(named) => vec![around.directory.join(named)],
+        None => std::iter::once(around.system_file.clone()).chain(user_file).collect(),
+    }
 }
 
 /// The files of `conf.d` beside `config.toml`, in the order of their names. A file of another name stands alone.

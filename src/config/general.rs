@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::given::{Entry, Given, Key, apply, find};
-use super::{Level, Log, Mount, Names, Owner, TimeStyle, Xattrs, source, values};
+use super::{Level, Log, Mount, Names, Owner, TimeStyle, Xattrs, accounts, source, values};
 use crate::error::Result;
 
 /// Everything but the command line's own choice of repositories.
@@ -40,6 +40,8 @@ impl Default for General {
                 owner: Owner::Recorded,
                 uids: Vec::new(),
                 gids: Vec::new(),
+                uid: None,
+                gid: None,
                 timeout: Duration::from_secs(60),
                 mount_timeout: Duration::from_secs(60),
                 log: Log::default(),
@@ -57,6 +59,8 @@ pub const KEYS: &[Key<General>] = &[
     Key { name: "allow_other", set: |g, e| e.flag().map(|v| g.mount.allow_other = v) },
     Key { name: "cache-dir", set: |g, e| cache_dir(e).map(|v| g.cache_dir = Some(v)) },
     Key { name: "cache-size", set: |g, e| e.size().map(|v| g.cache_size = v) },
+    Key { name: "config", set: config },
+    Key { name: "gid", set: |g, e| id(e, accounts::group).map(|v| g.mount.gid = Some(v)) },
     Key { name: "idmap", set: idmap },
     Key { name: "log", set: |g, e| e.absolute_path().map(|v| g.mount.log.file = Some(v)) },
     Key { name: "log-level", set: |g, e| e.choice(LEVELS).map(|v| g.mount.log.level = v) },
@@ -77,6 +81,7 @@ pub const KEYS: &[Key<General>] = &[
     Key { name: "time", set: |g, e| e.choice(TIMES).map(|v| g.names.time = v) },
     Key { name: "time-format", set: time_format },
     Key { name: "timeout", set: |g, e| e.duration().map(|v| g.mount.timeout = v) },
+    Key { name: "uid", set: |g, e| id(e, accounts::user).map(|v| g.mount.uid = Some(v)) },
     Key { name: "xattrs", set: |g, e| e.choice(XATTRS).map(|v| g.mount.xattrs = v) },
 ];
 
@@ -134,6 +139,20 @@ impl CacheDir {
 
 fn cache_dir(entry: &Entry) -> Result<CacheDir> {
     if entry.text()? == NO_CACHE { Ok(CacheDir::Nowhere) } else { entry.absolute_path().map(CacheDir::At) }
+}
+
+/// Which file this is has been looked at before any file was read.
+fn config(_: &mut General, entry: &Entry) -> Result<()> {
+    if entry.place == "-o" { Ok(()) } else { Err(entry.wrong("means nothing in a configuration file")) }
+}
+
+/// An id, by name or number.
+fn id(entry: &Entry, of: fn(&str) -> Option<u32>) -> Result<u32> {
+    match &entry.value {
+        Given::Number(number) => u32::try_from(*number).ok(),
+        _ => of(entry.text()?),
+    }
+    .ok_or_else(|| entry.wrong("nobody is called so"))
 }
 
 /// A length of time, or `off` for any.

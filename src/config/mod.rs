@@ -24,6 +24,7 @@ mod options;
 mod password;
 mod resolve;
 mod source;
+mod spec;
 mod values;
 pub mod wire;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub offline_max: Option<Duration>,
     /// How to mount.
     pub mount: Mount,
+    /// What the mount is called, where a profile or one source of several was asked for by name.
+    pub label: Option<String>,
     /// It was read from files, which may be read again.
     pub is_from_files: bool,
 }
@@ -267,6 +270,10 @@ pub struct Mount {
     pub uids: Vec<IdRange>,
     /// Ranges of group ids shown as others.
     pub gids: Vec<IdRange>,
+    /// Who owns everything, whatever `owner` says.
+    pub uid: Option<u32>,
+    /// Whose group everything is.
+    pub gid: Option<u32>,
     /// Longest wait for file data; for anything else half of it.
     pub timeout: Duration,
     /// Longest wait for the mount to be ready.
@@ -354,6 +361,8 @@ impl From<Level> for tracing::Level {
 /// What the command line says about the backups to open.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Typed {
+    /// `--spec`: what mount(8) calls the thing to mount.
+    pub spec: Option<OsString>,
     /// `-r`.
     pub repos: Vec<OsString>,
     /// `--repo-hot`.
@@ -396,6 +405,7 @@ pub fn fixed_differences(one: &Config, other: &Config) -> Vec<&'static str> {
         ("allow_other", m.allow_other == n.allow_other),
         ("cache-dir", one.cache_dir == other.cache_dir),
         ("cache-size", one.cache_size == other.cache_size),
+        ("gid", m.gid == n.gid),
         ("idmap", (&m.uids, &m.gids) == (&n.uids, &n.gids)),
         ("log", m.log.file == n.log.file),
         ("log-level", m.log.level == n.log.level),
@@ -410,6 +420,7 @@ pub fn fixed_differences(one: &Config, other: &Config) -> Vec<&'static str> {
         ("time", one.names.time == other.names.time),
         ("time-format", one.names.format == other.names.format),
         ("timeout", m.timeout == n.timeout),
+        ("uid", m.uid == n.uid),
         ("xattrs", m.xattrs == n.xattrs),
     ];
     same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()

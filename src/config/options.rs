@@ -13,6 +13,7 @@ const IGNORED: &[&str] = &[
     "owner",
     "group",
     "_netdev",
+    "_rnetdev",
     "nofail",
     "defaults",
     "dev",

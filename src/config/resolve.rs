@@ -9,7 +9,7 @@ use super::given::Entry;
 use super::group::Group;
 use super::password::{Origin, Password, shared};
 use super::source::{self, Described, Draft};
-use super::{Config, Credentials, Filter, Location, Source, Typed, files, options};
+use super::{Config, Credentials, Filter, Location, Source, Typed, files, options, spec};
 use crate::error::{Error, Kind, Result};
 
 /// Where root keeps indexes.
@@ -52,6 +52,29 @@ struct Table {
 
 /// What was typed, the configuration files and the environment, together.
 pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
+    let typed = &with_said_file(typed)?;
+    match &typed.spec {
+        Some(spec) => spec::resolve_spec(typed, spec, around),
+        None => resolve_said(typed, around),
+    }
+}
+
+/// `typed` with the file that `-o config=` names. Errors: repositories are named as well.
+fn with_said_file(typed: &Typed) -> Result<Typed> {
+    let mut typed = typed.clone();
+    for options in &typed.options {
+        if let Some(entry) = options::entries(options)?.iter().rfind(|entry| entry.key == "config") {
+            if !typed.repos.is_empty() {
+                return Err(entry.wrong("excludes -r, which needs no configuration"));
+            }
+            typed.file = Some(entry.absolute_path()?);
+        }
+    }
+    Ok(typed)
+}
+
+/// The same, where it was said which files or repositories count.
+pub(super) fn resolve_said(typed: &Typed, around: &Surroundings) -> Result<Config> {
     let mut general = General::default();
     let mut tables = typed_repositories(typed, around)?;
     if typed.hot.is_some() && tables.len() != 1 {
@@ -106,12 +129,14 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
         cache_size,
         offline_max,
         mount,
+        label: None,
         is_from_files: !is_typed,
     })
 }
 
 /// Where the cache is and how large it may become, whatever the sources are.
 pub fn resolve_cache(typed: &Typed, around: &Surroundings) -> Result<Option<(PathBuf, u64)>> {
+    let typed = &with_said_file(typed)?;
     let mut general = General::default();
     for file in files::read(typed, around)? {
         general.take(file.entries)?;
@@ -187,7 +212,7 @@ fn usual_cache_dir(around: &Surroundings) -> Option<PathBuf> {
     environment.absolute("XDG_CACHE_HOME").or_else(cache_home).map(|home| home.join("backupfs"))
 }
 
-/// What `-r` says, or restic's environment when neither `-r` nor `-c` does.
+/// What `-r` says, or restic's environment when nothing that was typed says what to open.
 fn typed_repositories(typed: &Typed, around: &Surroundings) -> Result<Vec<Table>> {
     let table = |place: &str, url: &OsString| Table {
         place: place.to_owned(),
@@ -195,7 +220,7 @@ fn typed_repositories(typed: &Typed, around: &Surroundings) -> Result<Vec<Table>
         url: Some(url.clone()),
         said: Vec::new(),
     };
-    if typed.repos.is_empty() && typed.file.is_none() {
+    if typed.repos.is_empty() && typed.file.is_none() && typed.spec.is_none() {
         return Ok(around.environment.repository()?.iter().map(|(name, url)| table(name, url)).collect());
     }
     Ok(typed.repos.iter().map(|url| table("-r", url)).collect())

@@ -63,8 +63,8 @@ pub fn mount(
 ) -> Result<Vec<String>> {
     process::keep_secrets()?;
     let mountpoint = mountpoint::absolute(mountpoint)?;
-    mountpoint::prepare(&mountpoint, places(&config).iter().map(PathBuf::as_path))?;
-    let mut notes = read_passwords(&mut config)?;
+    mountpoint::remove_dead(&mountpoint)?;
+    let mut notes = look_ahead(&mut config, &mountpoint)?;
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
     }
@@ -77,6 +77,36 @@ pub fn mount(
         return Err(become_server(&orders));
     }
     notes.extend(start_server(&orders)?);
+    Ok(notes)
+}
+
+/// Everything of [`mount`] that only looks, with its errors and what it tells: the mountpoint, the passwords. Nobody is
+/// asked, and no server.
+pub fn rehearse(mut config: Config, mountpoint: &Path) -> Result<Vec<String>> {
+    process::keep_secrets()?;
+    let mountpoint = mountpoint::absolute(mountpoint)?;
+    if mountpoint::is_taken(&mountpoint)? {
+        return Ok(vec![format!("the server of {} died; mounting would replace it", mountpoint.display())]);
+    }
+    look_ahead(&mut config, &mountpoint)
+}
+
+/// Makes sure that nobody is asked for a password from here on: there may be a terminal, but nobody who expects it.
+pub fn ask_nothing() -> Result<()> {
+    rustix::stdio::dup2_stdin(process::null()?)
+        .map_err(|e| Error::io("stdin", e.into()).with_kind(Kind::System))
+}
+
+/// Looks at the mountpoint ([`mountpoint::absolute`]) and reads the passwords. Answers what is worth telling.
+fn look_ahead(config: &mut Config, mountpoint: &Path) -> Result<Vec<String>> {
+    mountpoint::check(mountpoint, places(config).iter().map(PathBuf::as_path))?;
+    let mut notes = read_passwords(config)?;
+    if mountpoint::hides_something(mountpoint) {
+        notes.push(format!(
+            "{} is not empty; what is in it is hidden while it is mounted",
+            mountpoint.display()
+        ));
+    }
     Ok(notes)
 }
 

@@ -35,7 +35,7 @@ mod verify;
 
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use ends::AtEnd;
-pub use launch::mount;
+pub use launch::{ask_nothing, mount, rehearse};
 pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};
 pub use probe::{members, round_trips};

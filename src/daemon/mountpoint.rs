@@ -1,6 +1,6 @@
 //! Whether and where to mount: the mountpoint is looked at once, here, and by its absolute path from then on.
 //!
-//! What it holds is never listed: below an automount point that would wait for the mount that is being made.
+//! What an automounter keeps is never opened or listed: that would wait for the mount that is being made.
 
 use std::fs;
 use std::io;
@@ -36,9 +36,8 @@ fn is_disconnected(error: &io::Error) -> bool {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes sure that `mountpoint` ([`absolute`]) can be mounted on: a directory that overlaps none of the repositories.
-/// A mount of ours that lost its server is taken away first. Errors: what is in the way.
-pub fn prepare<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Path>) -> Result<()> {
-    remove_dead(mountpoint)?;
+/// Errors: what is in the way.
+pub fn check<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Path>) -> Result<()> {
     let failed = |e| Error::io(format!("mountpoint {}", mountpoint.display()), e);
     if !fs::metadata(mountpoint).map_err(failed)?.is_dir() {
         return Err(Error::new(
@@ -69,19 +68,38 @@ fn in_time<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Opti
 }
 
 /// Takes away mounts of ours at `mountpoint` whose server died. Errors: one that is alive.
-fn remove_dead(mountpoint: &Path) -> Result<()> {
-    while let Some(mount) = ours::seen_at(mountpoint)? {
-        let shown = mountpoint.display();
-        if !ours::is_dead(mountpoint) {
-            return Err(Error::new(
-                Kind::Invalid,
-                format!("{} is already mounted at {shown} (backupfs umount {shown})", mount.source),
-            ));
-        }
+pub fn remove_dead(mountpoint: &Path) -> Result<()> {
+    while is_taken(mountpoint)? {
         fuse::unmount(mountpoint, true)?;
-        tracing::info!(mountpoint = %shown, "took away a mount whose server had died");
+        tracing::info!(mountpoint = %mountpoint.display(), "took away a mount whose server had died");
     }
     Ok(())
+}
+
+/// Whether a mount of ours whose server died lies at `mountpoint`. Errors: one that is alive.
+pub fn is_taken(mountpoint: &Path) -> Result<bool> {
+    let Some(mount) = ours::seen_at(mountpoint)? else { return Ok(false) };
+    if ours::is_dead(mountpoint) {
+        return Ok(true);
+    }
+    let shown = mountpoint.display();
+    let says = format!("{} is already mounted at {shown} (backupfs umount {shown})", mount.source);
+    Err(Error::new(Kind::Invalid, says))
+}
+
+/// Whether there is something in `mountpoint` that cannot be seen while it is mounted on. What an automounter keeps is
+/// not looked into: opening it would wait for this very mount.
+pub fn hides_something(mountpoint: &Path) -> bool {
+    let Ok(mounts) = fuse::mounts() else { return false };
+    let around = mounts.iter().filter(|mount| mountpoint.starts_with(&mount.mountpoint));
+    // Of several at one place the last one is seen.
+    let nearest = around.max_by_key(|mount| mount.mountpoint.as_os_str().len());
+    if nearest.is_none_or(|mount| mount.fstype == "autofs") {
+        return false;
+    }
+    let directory = mountpoint.to_owned();
+    in_time(move || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()))
+        .unwrap_or(false)
 }
 
 /// Whether one of two directories is or holds the other, by name or by identity (a bind mount has another name).
@@ -142,7 +160,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("repo/data")).unwrap();
         symlink(dir.path().join("repo/data"), dir.path().join("mnt")).unwrap();
         let mountpoint = absolute(&dir.path().join("mnt")).unwrap();
-        let error = prepare(&mountpoint, [dir.path().join("repo").as_path()].into_iter()).unwrap_err();
+        let error = check(&mountpoint, [dir.path().join("repo").as_path()].into_iter()).unwrap_err();
         assert!(error.to_string().contains("lie in each other"), "{error}");
     }
 
@@ -152,13 +170,13 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let nothing = std::iter::empty();
-        assert_eq!(
-            prepare(&absolute(&file).unwrap(), nothing.clone()).unwrap_err().kind(),
-            Kind::NotDirectory
-        );
+        assert_eq!(check(&absolute(&file).unwrap(), nothing.clone()).unwrap_err().kind(), Kind::NotDirectory);
         let missing = absolute(&dir.path().join("missing")).unwrap_err();
         assert_eq!(missing.kind(), Kind::NotFound);
         assert!(missing.to_string().contains("missing: No such file"), "{missing}");
-        prepare(&absolute(dir.path()).unwrap(), nothing).unwrap();
+        check(&absolute(dir.path()).unwrap(), nothing).unwrap();
+        assert!(hides_something(dir.path()));
+        fs::remove_file(&file).unwrap();
+        assert!(!hides_something(dir.path()));
     }
 }

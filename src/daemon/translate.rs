@@ -48,9 +48,10 @@ pub fn names(config: &Config) -> namespace::Options {
 
 /// How the mount is made.
 pub fn mount_spec(config: &Config) -> fuse::MountSpec {
-    let source = match (config.sources.as_slice(), config.groups.as_slice()) {
-        ([only], []) => only.title.clone(),
-        ([], [only]) => only.title.clone(),
+    let source = match (&config.label, config.sources.as_slice(), config.groups.as_slice()) {
+        (Some(label), ..) => label.clone(),
+        (None, [only], []) => only.title.clone(),
+        (None, [], [only]) => only.title.clone(),
         _ => "backupfs".to_owned(),
     };
     fuse::MountSpec { source, allow_other: config.mount.allow_other, noexec: config.mount.noexec }
@@ -76,6 +77,8 @@ pub fn serving(
             config::Owner::Mounter => fuse::Owner::Mounter,
             config::Owner::Root => fuse::Owner::Root,
         },
+        uid: mount.uid,
+        gid: mount.gid,
         idmap: fuse::IdMap {
             uids: mount.uids.iter().map(range).collect(),
             gids: mount.gids.iter().map(range).collect(),

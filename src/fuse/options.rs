@@ -25,6 +25,10 @@ pub struct Options {
     pub xattrs: XattrPolicy,
     /// Who owns what is shown.
     pub owner: Owner,
+    /// Who owns everything, whatever `owner` says.
+    pub uid: Option<u32>,
+    /// Whose group everything is.
+    pub gid: Option<u32>,
     /// Translation of recorded owners, in attributes and ACLs.
     pub idmap: IdMap,
     /// Longest wait for anything but file data.

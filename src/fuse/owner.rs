@@ -8,22 +8,31 @@ pub(super) struct Owners {
     owner: Owner,
     idmap: IdMap,
     mounter: (u32, u32),
+    /// What is shown of every node, where it was said.
+    fixed: (Option<u32>, Option<u32>),
 }
 
 impl Owners {
     /// For this process as the mounter.
     pub fn new(owner: Owner, idmap: IdMap) -> Self {
         let mounter = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        Owners { owner, idmap, mounter }
+        Owners { owner, idmap, mounter, fixed: (None, None) }
+    }
+
+    /// The same, but that everything belongs to this user and this group, where they are given.
+    #[must_use]
+    pub fn fixed(self, uid: Option<u32>, gid: Option<u32>) -> Self {
+        Owners { fixed: (uid, gid), ..self }
     }
 
     /// Owner and group of a node that was recorded with these.
     pub fn of(&self, uid: u32, gid: u32) -> (u32, u32) {
-        match self.owner {
+        let (uid, gid) = match self.owner {
             Owner::Recorded => (self.user(uid), self.group(gid)),
             Owner::Mounter => self.mounter,
             Owner::Root => (0, 0),
-        }
+        };
+        (self.fixed.0.unwrap_or(uid), self.fixed.1.unwrap_or(gid))
     }
 
     /// The user that a recorded user id stands for.
@@ -74,6 +83,9 @@ mod tests {
         let idmap = IdMap { uids: vec![range(1, 100, 1)], gids: vec![range(2, 200, 1)] };
         assert_eq!(Owners::new(Owner::Recorded, idmap.clone()).of(1, 2), (100, 200));
         assert_eq!(Owners::new(Owner::Root, idmap.clone()).of(1, 2), (0, 0));
+        let one = Owners::new(Owner::Root, idmap.clone()).fixed(Some(7), None);
+        assert_eq!(one.of(1, 2), (7, 0));
+        assert_eq!(Owners::new(Owner::Recorded, idmap.clone()).fixed(None, Some(8)).of(1, 2), (100, 8));
         let mounter = Owners::new(Owner::Mounter, idmap).of(1, 2);
         assert_eq!(mounter, (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()));
     }

@@ -56,7 +56,8 @@ pub(super) struct Child {
 impl State {
     /// A mount of `root`.
     pub fn new(root: Node, options: Options, failures: Failures) -> Self {
-        let owners = Arc::new(Owners::new(options.owner, options.idmap.clone()));
+        let owners =
+            Arc::new(Owners::new(options.owner, options.idmap.clone()).fixed(options.uid, options.gid));
         State {
             rules: Rules::new(options.xattrs, owners, failures),
             options,

@@ -24,6 +24,8 @@ pub fn options() -> Options {
         allow_other: false,
         xattrs: XattrPolicy::All,
         owner: Owner::Recorded,
+        uid: None,
+        gid: None,
         idmap: IdMap::default(),
         metadata_timeout: Duration::from_secs(10),
         data_timeout: Duration::from_secs(10),

@@ -1,7 +1,5 @@
 //! The pages of the program and its verbs, from the definitions that `--help` prints.
 
-use std::io::Write;
-
 use clap_mangen::Man;
 use roff::{Roff, roman};
 
@@ -47,20 +45,14 @@ fn page(command: &clap::Command, name: &str) -> Page {
 fn generated(command: &clap::Command) -> String {
     let man = Man::new(command.clone());
     let mut text = Vec::new();
-    let mut sections: Vec<fn(&Man, &mut dyn Write) -> std::io::Result<()>> =
-        vec![Man::render_synopsis_section, Man::render_description_section, Man::render_options_section];
-    if has_verbs(command) {
-        sections.push(Man::render_subcommands_section);
-    }
-    for render in sections {
-        // Writing into memory cannot fail.
-        let _ = render(&man, &mut text);
+    // Writing into memory cannot fail.
+    let _ = man.render_synopsis_section(&mut text);
+    let _ = man.render_description_section(&mut text);
+    let _ = man.render_options_section(&mut text);
+    if command.get_subcommands().any(|verb| !verb.is_hide_set()) {
+        let _ = man.render_subcommands_section(&mut text);
     }
     String::from_utf8_lossy(&text).into_owned()
-}
-
-fn has_verbs(command: &clap::Command) -> bool {
-    command.get_subcommands().any(|verb| !verb.is_hide_set())
 }
 
 /// The exit codes that the help of every command lists, one a line.

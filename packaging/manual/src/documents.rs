@@ -4,7 +4,7 @@ use crate::markdown;
 use crate::page::{self, Page};
 
 /// The pages of this module that a reader of backupfs(1) is pointed to, besides that of the configuration.
-pub const HELPERS: [(&str, u8); 0] = [];
+pub const HELPERS: [(&str, u8); 1] = [("mount.backupfs", 8)];
 
 /// A page that a document of `docs/` becomes.
 struct Document {
@@ -23,15 +23,26 @@ struct Document {
 const EXAMPLE: &str =
     concat!("\n## Example\n\n```toml\n", include_str!("../../../docs/example.toml"), "```\n");
 
-const DOCUMENTS: &[Document] = &[Document {
-    name: "backupfs.conf",
-    section: 5,
-    about: "configuration of backupfs, and the table of all its options",
-    before: include_str!("../text/backupfs.conf.md"),
-    text: include_str!("../../../docs/options.md"),
-    after: EXAMPLE,
-    see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs-check", 1)],
-}];
+const DOCUMENTS: &[Document] = &[
+    Document {
+        name: "backupfs.conf",
+        section: 5,
+        about: "configuration of backupfs, and the table of all its options",
+        before: include_str!("../text/backupfs.conf.md"),
+        text: include_str!("../../../docs/options.md"),
+        after: EXAMPLE,
+        see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs-check", 1), ("mount.backupfs", 8)],
+    },
+    Document {
+        name: "mount.backupfs",
+        section: 8,
+        about: "what mount(8) calls to mount backups",
+        before: include_str!("../text/mount.backupfs.md"),
+        text: include_str!("../../../docs/mount.md"),
+        after: "",
+        see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs.conf", 5), ("fstab", 5), ("mount", 8)],
+    },
+];
 
 /// A page for each document.
 pub fn pages() -> Vec<Page> {

@@ -7,7 +7,9 @@ mod folder;
 mod weighed;
 
 pub use cached::Cached;
-pub use disk::{Class, Disk, Drawer, Key, Part, Purged, Share, Summary, clear, limit, purge, summary};
+pub use disk::{
+    Class, Disk, Drawer, Key, Ledger, NewLedger, Part, Purged, Share, Summary, clear, limit, purge, summary,
+};
 pub use folder::{Folder, Lock};
 pub use weighed::Weighed;
 

@@ -9,6 +9,7 @@ mod cache;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 pub mod exit;
 mod ls;
 mod mount;
@@ -56,6 +57,7 @@ enum Verb {
     Versions(versions::Args),
     Status(status::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Verify(verify::Args),
     Cache(cache::Args),
     Demo(demo::Args),
@@ -74,6 +76,7 @@ impl Verb {
             Verb::Versions(args) => args.run(),
             Verb::Status(args) => args.run(),
             Verb::Check(args) => args.run(),
+            Verb::Doctor(args) => args.run(),
             Verb::Verify(args) => args.run(),
             Verb::Cache(args) => args.run(),
             Verb::Demo(args) => args.run(),

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::SystemTime;
 
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
 
 use super::files::Files;
 use super::key::Owner;
+use super::segment::touch;
 use crate::cache::Folder;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Level, ObjectInfo};
@@ -105,10 +105,7 @@ impl Files {
         let mut head = known.clone().unwrap_or_default();
         head.extend(new);
         if known.as_ref() == Some(&head) {
-            let file = folder.open_for_writing(&name)?;
-            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-            return rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now })
-                .map_err(|e| Error::io("what is known of a store", e.into()));
+            return touch(&folder.open_for_writing(&name)?);
         }
         let plain = serde_json::to_vec(&head)
             .map_err(|e| Error::caused_by(Kind::Internal, "what is known of a store", e))?;

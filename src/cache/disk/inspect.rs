@@ -9,6 +9,7 @@ use super::FOLDER;
 use super::files::Files;
 use super::heads;
 use super::key::{Key, Owner};
+use super::ledger;
 use super::record::{self, ALIGN, HEADER, Header};
 use super::room;
 use super::segment::Class;
@@ -21,7 +22,7 @@ const AT_ONCE: usize = 256 << 10;
 /// What lies in the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Bytes of segments with metadata and of those with data.
+    /// Bytes of segments with metadata and of ledgers.
     pub metadata: u64,
     /// Bytes of segments with content of files.
     pub data: u64,
@@ -61,6 +62,12 @@ pub fn summary(cache: &Folder) -> Result<Summary> {
             Ok(())
         })?;
     }
+    let ledgers = ledger::kept(&folder)?;
+    for kept in &ledgers {
+        let (entries, bytes) = sums.entry(kept.owner).or_default();
+        *entries += 1;
+        *bytes += kept.bytes;
+    }
     let limit = room::limit(&folder);
     let mut parts: BTreeMap<Owner, Part> = BTreeMap::new();
     for (owner, head, when) in Files::existing(folder)?.map_or(Ok(Vec::new()), |files| files.heads())? {
@@ -74,7 +81,7 @@ pub fn summary(cache: &Folder) -> Result<Summary> {
         (part.entries, part.bytes) = (entries, bytes);
     }
     Ok(Summary {
-        metadata: of(Class::Metadata),
+        metadata: of(Class::Metadata) + ledgers.iter().map(|kept| kept.bytes).sum::<u64>(),
         data: of(Class::Data),
         limit,
         parts: parts.into_values().collect(),
@@ -88,8 +95,11 @@ pub fn limit(cache: &Folder, bytes: Option<u64>) -> Result<u64> {
     room::set_limit(&folder, bytes)?;
     let Some(bytes) = bytes else { return Ok(0) };
     let _lock = lock(&folder)?;
-    let going = room::surplus(room::held(&folder)?, bytes, bytes);
-    room::remove(&folder, &going)
+    let gone = ledger::limit(&folder, bytes)?;
+    let ledgers: u64 = ledger::kept(&folder)?.iter().map(|kept| kept.bytes).sum();
+    let rest = bytes.saturating_sub(ledgers);
+    let going = room::surplus(room::held(&folder)?, rest, rest);
+    Ok(gone + room::remove(&folder, &going)?)
 }
 
 /// Empties it. Returns how many bytes went.
@@ -97,13 +107,14 @@ pub fn clear(cache: &Folder) -> Result<u64> {
     let folder = cache.below(FOLDER)?;
     let _lock = lock(&folder)?;
     heads::clear(&folder)?;
+    let ledgers = ledger::remove(&folder, |_| true)?;
     let held = room::held(&folder)?;
     // Also those that are being written to: who does so takes another.
     held.iter().try_for_each(|held| folder.remove(&held.number.name()))?;
     if let Some(files) = Files::existing(folder)? {
         files.table.clear()?;
     }
-    Ok(held.iter().map(|held| held.bytes).sum())
+    Ok(ledgers + held.iter().map(|held| held.bytes).sum::<u64>())
 }
 
 /// What was purged.
@@ -127,7 +138,8 @@ pub fn purge(cache: &Folder, name: &str) -> Result<Option<Purged>> {
     owners.iter().try_for_each(|owner| files.remove_head(*owner))?;
     // Of one that was never listed.
     owners.push(Owner::of(name));
-    let mut gone = 0;
+    let mut gone = ledger::remove(&files.folder, |kept| owners.contains(&kept.owner))?;
+    known |= gone > 0;
     for held in room::held(&files.folder)? {
         let Ok(file) = files.folder.open_for_writing(&held.number.name()) else { continue };
         walk(&file, |offset, header| {

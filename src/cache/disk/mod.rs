@@ -4,13 +4,14 @@
 //! a key may lie. Both are files that all processes of a user share without talking to each other; everything is
 //! believed only after it was checked, so whatever a crash, a full disk or damage leaves is a miss. At the start two
 //! headers are read and nothing is walked. [`files`] reads, [`writer`] writes on a thread of its own, [`room`] says what
-//! goes when there is too much, [`heads`] holds the listings of stores, [`seal`] the cache's own key, and [`inspect`]
-//! is for those who look after it.
+//! goes when there is too much, [`heads`] holds the listings of stores, [`ledger`] the long ones, [`seal`] the cache's own
+//! key, and [`inspect`] is for those who look after it.
 
 mod files;
 mod heads;
 mod inspect;
 mod key;
+mod ledger;
 mod record;
 mod room;
 mod seal;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 pub use heads::Head;
 pub use inspect::{Part, Purged, Summary, clear, limit, purge, summary};
 pub use key::{Key, Owner};
+pub use ledger::{Ledger, NewLedger};
 pub use segment::Class;
 pub use share::Share;
 
@@ -50,6 +52,8 @@ pub struct Disk {
     files: Arc<Files>,
     orders: Sender<Order>,
     waiting: Arc<Waiting>,
+    /// What the option allows, in bytes.
+    size: u64,
 }
 
 impl Disk {
@@ -66,7 +70,7 @@ impl Disk {
         };
         let thread = std::thread::Builder::new().name("cache".into()).spawn(work);
         thread.map_err(|e| Error::io("cannot start a thread", e))?;
-        Ok(Arc::new(Disk { files, orders, waiting }))
+        Ok(Arc::new(Disk { files, orders, waiting, size: bytes }))
     }
 
     /// Waits until what was put is written, `patience` at most.
@@ -165,6 +169,11 @@ impl Drawer {
     /// Lets go of what turned out to be of no use.
     pub fn forget(&self, key: &Key) {
         self.disk.files.table.remove(key);
+    }
+
+    /// Notes that the store was listed just now, whatever is kept of that.
+    pub fn listed(&self) {
+        self.put_head(|_| ());
     }
 
     /// Keeps complete listings, each with its prefix: all of them or none.

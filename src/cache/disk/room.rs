@@ -39,10 +39,10 @@ pub(super) fn held(folder: &Folder) -> Result<Vec<Held>> {
     Ok(numbers.filter_map(held).collect())
 }
 
-/// Bytes that segments may take together: what the option says, what was said for all who use the directory, and half of
-/// what would be free without them, whichever is least.
-pub(super) fn allowed(folder: &Folder, option: u64, held: &[Held]) -> u64 {
-    let bytes: u64 = held.iter().map(|held| held.bytes).sum();
+/// Bytes that the cache may take: what the option says, what was said for all who use the directory, and half of what
+/// would be free without the segments `held` and the ledgers, which take `ledgers` bytes; whichever is least.
+pub(super) fn allowed(folder: &Folder, option: u64, held: &[Held], ledgers: u64) -> u64 {
+    let bytes = held.iter().map(|held| held.bytes).sum::<u64>().saturating_add(ledgers);
     let share = folder.free_space().map_or(u64::MAX, |free| free.saturating_add(bytes) / 2);
     option.min(share).min(limit(folder).unwrap_or(u64::MAX))
 }
@@ -152,15 +152,15 @@ mod tests {
     fn the_least_of_all_limits_counts() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        assert_eq!(allowed(&folder, 1000, &[]), 1000);
+        assert_eq!(allowed(&folder, 1000, &[], 0), 1000);
         let free = folder.free_space().unwrap();
-        let share = allowed(&folder, u64::MAX, &[held(2, 1 << 30, 0)]);
+        let share = allowed(&folder, u64::MAX, &[held(2, 1 << 29, 0)], 1 << 29);
         assert!(share < free && share > free / 4, "{share} of {free}");
         set_limit(&folder, Some(500)).unwrap();
         set_limit(&folder, Some(600)).unwrap();
-        assert_eq!(allowed(&folder, 1000, &[]), 600);
+        assert_eq!(allowed(&folder, 1000, &[], 0), 600);
         std::fs::write(dir.path().join(LIMIT), "many").unwrap();
-        assert_eq!(allowed(&folder, 1000, &[]), 1000);
+        assert_eq!(allowed(&folder, 1000, &[], 0), 1000);
         set_limit(&folder, None).unwrap();
         assert_eq!((limit(&folder), folder.names().unwrap()), (None, vec![]));
     }

@@ -121,9 +121,8 @@ impl Segment {
         {
             return true;
         }
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         // In a cache that cannot be written to nothing is let go of either.
-        let _ = rustix::fs::futimens(&self.file, &Timestamps { last_access: now, last_modification: now });
+        let _ = touch(&self.file);
         self.is_there()
     }
 
@@ -131,6 +130,13 @@ impl Segment {
     pub(super) fn is_there(&self) -> bool {
         is_there(&self.file)
     }
+}
+
+/// Gives a file a new time of change: it was used.
+pub(super) fn touch(file: &File) -> Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now })
+        .map_err(|e| Error::io("a file of the cache", e.into()))
 }
 
 /// Whether an open file still has a name.

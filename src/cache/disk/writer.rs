@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::files::Files;
 use super::heads::Head;
 use super::key::{Key, Owner};
+use super::ledger;
 use super::record::{self, ALIGN};
 use super::room;
 use super::segment::{Class, Number, Spot, is_there};
@@ -327,7 +328,8 @@ impl Writer {
     fn make_room(&mut self, bytes: u64) -> Result<Vec<room::Held>> {
         let folder = &self.files.folder;
         let mut held = room::held(folder)?;
-        self.allowed = room::allowed(folder, self.option, &held);
+        let ledgers = ledger::kept(folder)?.iter().map(|kept| kept.bytes).sum();
+        self.allowed = room::allowed(folder, self.option, &held, ledgers).saturating_sub(ledgers);
         if let Some(_lock) = folder.lock()? {
             let new = room::segment_size(self.allowed).max(bytes);
             let going = room::surplus(held.clone(), self.allowed.saturating_sub(new), self.allowed);

@@ -36,7 +36,8 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     let Spec { name, identity, bucket, host, path, drawer, history, zone, metadata } = spec;
     let history = history_of(&*bucket, history).await?;
     let extent = if history == History::Off { Extent::Latest } else { Extent::Versions };
-    let saved = saved(&shared, &identity, extent).await;
+    let saved = |drawer| Arc::new(Saved::new(drawer, &identity, extent == Extent::Versions));
+    let saved = drawer.clone().map(saved);
     let kept = match saved.clone() {
         Some(saved) => tokio::task::spawn_blocking(move || saved.load()).await.ok().flatten(),
         None => None,
@@ -100,16 +101,6 @@ async fn history_of(bucket: &dyn Bucket, wanted: Option<History>) -> Result<Hist
     }
 }
 
-async fn saved(shared: &Arc<Shared>, identity: &str, extent: Extent) -> Option<Arc<Saved>> {
-    let (shared, identity) = (Arc::clone(shared), identity.to_owned());
-    let open = move || {
-        let cache = shared.cache.as_ref()?;
-        let saved = Saved::new(cache, &identity, extent == Extent::Versions);
-        saved.map(Arc::new).map_err(|error| tracing::warn!("listings stay in memory: {error}")).ok()
-    };
-    tokio::task::spawn_blocking(open).await.ok().flatten()
-}
-
 /// Lists, and keeps what was listed.
 pub(super) async fn gathered(
     bucket: &dyn Bucket,
@@ -119,20 +110,10 @@ pub(super) async fn gathered(
     saved: Option<&Arc<Saved>>,
 ) -> Result<Table> {
     let table = gather(bucket, shared, extent, known).await?;
-    if known.is_some_and(|known| known.digest == table.digest) {
-        return Ok(table);
-    }
     let Some(saved) = saved.cloned() else { return Ok(table) };
-    let keep = move || match saved.save(&table) {
-        Ok(kept) => kept,
-        Err(error) => {
-            tracing::warn!("a listing stays in memory: {error}");
-            table
-        }
-    };
-    tokio::task::spawn_blocking(keep)
+    tokio::task::spawn_blocking(move || saved.keep(table))
         .await
-        .map_err(|e| Error::caused_by(Kind::Internal, "keeping a listing ended", e))
+        .map_err(|e| Error::caused_by(Kind::Internal, "keeping a listing ended", e))?
 }
 
 /// Whether any of a handful of objects has metadata that means something here.

@@ -1,10 +1,8 @@
 //! A bucket's listing: keys in order, packed in blocks that are compressed.
 //!
 //! Where blocks end follows from the keys, so that a change in one place leaves the other blocks as they are: a new
-//! listing takes over what it has in common with the one before. Blocks lie in memory or in a file of the cache.
+//! listing takes over what it has in common with the one before. Blocks lie in memory or in a ledger of the cache.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,6 +10,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::rows::Row;
+use crate::cache::Ledger;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{Id, Shared};
 
@@ -43,7 +42,7 @@ pub(super) struct Block {
 #[derive(Clone)]
 pub(super) enum Place {
     Memory(Bytes),
-    File { file: Arc<File>, at: u64, length: u32 },
+    Ledger { ledger: Arc<Ledger>, at: u64, length: u32 },
 }
 
 /// Everything that was listed.
@@ -62,11 +61,11 @@ pub(super) struct Table {
 }
 
 impl Place {
-    /// How many bytes it takes compressed.
-    pub(super) fn length(&self) -> u32 {
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> u64 {
         match self {
-            Place::Memory(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            Place::File { length, .. } => *length,
+            Place::Memory(bytes) => bytes.len() as u64,
+            Place::Ledger { length, .. } => u64::from(*length),
         }
     }
 
@@ -74,13 +73,7 @@ impl Place {
     pub(super) fn read(&self) -> Result<Bytes> {
         match self {
             Place::Memory(bytes) => Ok(bytes.clone()),
-            Place::File { file, at, length } => {
-                let length = usize::try_from(*length).map_err(|_| damaged())?;
-                let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, *at)
-                    .map_err(|e| Error::io("the kept listing of a bucket", e))?;
-                Ok(bytes.into())
-            }
+            Place::Ledger { ledger, at, length } => Ok(ledger.read(*at, *length)?.into()),
         }
     }
 }
@@ -147,6 +140,24 @@ impl Table {
         let digests: Vec<u8> = blocks.iter().flat_map(|block| block.digest.to_le_bytes()).collect();
         let digest = xxh3_128(&digests);
         Table { blocks, changes, objects, bytes, listed: SystemTime::now(), digest }
+    }
+
+    /// The same, all of it in memory.
+    pub(super) fn in_memory(mut self) -> Result<Self> {
+        for block in &mut self.blocks {
+            block.place = Place::Memory(block.place.read()?);
+        }
+        Ok(self)
+    }
+
+    /// Whether it lies in the cache as a whole; notes that it was used just now.
+    pub(super) fn is_kept(&self) -> bool {
+        let mut ledgers = self.blocks.iter().map(|block| match &block.place {
+            Place::Memory(_) => None,
+            Place::Ledger { ledger, .. } => Some(ledger),
+        });
+        let Some(Some(first)) = ledgers.next() else { return false };
+        ledgers.all(|ledger| ledger.is_some_and(|ledger| Arc::ptr_eq(first, ledger))) && first.is_kept()
     }
 
     /// The last change not later than `until`.

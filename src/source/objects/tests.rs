@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use jiff::tz::TimeZone;
 
 use super::{History, Metadata, Spec, open};
-use crate::cache::{Budget, Folder};
+use crate::cache::{Budget, Disk, Drawer, Folder};
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::Shared;
 use crate::store::bucket::{Bucket, Extent, Labels, Mark, Pinned, Stored, Version, VersionPage};
@@ -443,9 +443,13 @@ async fn a_large_listing_is_kept_and_later_only_what_changed_is_written() {
     for n in 0..12_000 {
         bucket.put(&format!("k{n:06}"), DAY, b"x", &[]);
     }
-    let shared = || Shared::with_cache(Budget::of(64 << 20), Some(Folder::open(dir.path()).unwrap()));
-    let opened = |shared| open(Spec { metadata: Metadata::Off, ..spec(&bucket) }, shared);
-    let first = opened(shared()).await.unwrap();
+    let spec = |history| {
+        let disk = Disk::open(&Folder::open(dir.path()).unwrap(), 1 << 30).unwrap();
+        let drawer = Some(Drawer::new(disk, "s3:bucket", "bucket"));
+        Spec { metadata: Metadata::Off, history, drawer, ..spec(&bucket) }
+    };
+    let opened = |history| open(spec(history), Shared::new(Budget::of(64 << 20)));
+    let first = opened(None).await.unwrap();
     let before = bucket.requests()[0];
     assert_eq!(before, 13, "one key of each page is told twice");
     bucket.put("k005000x", 2 * DAY, b"new", &[]);
@@ -453,10 +457,9 @@ async fn a_large_listing_is_kept_and_later_only_what_changed_is_written() {
     assert_eq!(walk(root(&first, &first.snapshots()[0]).await).await.len(), 12_001);
     // A server that is away is no reason not to show what was kept.
     *bucket.down.lock().unwrap() = Some(Error::new(Kind::Unavailable, "no route"));
-    let error = opened(shared()).await.err().unwrap();
+    let error = opened(None).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Unavailable, "whether there are versions has to be known");
-    let history = Some(History::Off);
-    let later = open(Spec { metadata: Metadata::Off, history, ..spec(&bucket) }, shared()).await.unwrap();
+    let later = opened(Some(History::Off)).await.unwrap();
     assert_eq!(walk(root(&later, &later.snapshots()[0]).await).await.len(), 12_001);
     while later.health().error.is_none() {
         tokio::time::sleep(Duration::from_millis(1)).await;

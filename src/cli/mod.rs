@@ -4,11 +4,13 @@
 //! messages and logs go to stderr; an error is one line there, and decides the exit code.
 
 mod args;
+mod broker;
 mod browse;
 mod cache;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 pub mod exit;
 mod ls;
 mod mount;
@@ -56,10 +58,13 @@ enum Verb {
     Versions(versions::Args),
     Status(status::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Verify(verify::Args),
     Cache(cache::Args),
     Demo(demo::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Broker(broker::Args),
     #[command(hide = true)]
     Serve(serve::Args),
 }
@@ -74,10 +79,12 @@ impl Verb {
             Verb::Versions(args) => args.run(),
             Verb::Status(args) => args.run(),
             Verb::Check(args) => args.run(),
+            Verb::Doctor(args) => args.run(),
             Verb::Verify(args) => args.run(),
             Verb::Cache(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
+            Verb::Broker(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }
@@ -133,7 +140,7 @@ fn run(cli: Cli) -> Result<Code> {
         _ => Level::Trace,
     };
     // The serving process sends its log where its orders say.
-    if !matches!(cli.verb, Verb::Serve(_)) {
+    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_)) {
         logging::start(LogTarget::Stderr, level.into())?;
     }
     cli.verb.run(level)

@@ -5,11 +5,13 @@
 // The lints' exemption of tests knows only functions marked #[test], not what these share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod broker;
 mod busy;
 mod cache;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod failures;
 mod foreground;
 mod groups;

@@ -4,6 +4,7 @@
 //! messages and logs go to stderr; an error is one line there, and decides the exit code.
 
 mod args;
+mod broker;
 mod browse;
 mod cache;
 mod check;
@@ -63,6 +64,8 @@ enum Verb {
     Demo(demo::Args),
     Completions(completions::Args),
     #[command(hide = true)]
+    Broker(broker::Args),
+    #[command(hide = true)]
     Serve(serve::Args),
 }
 
@@ -81,6 +84,7 @@ impl Verb {
             Verb::Cache(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
+            Verb::Broker(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }
@@ -136,7 +140,7 @@ fn run(cli: Cli) -> Result<Code> {
         _ => Level::Trace,
     };
     // The serving process sends its log where its orders say.
-    if !matches!(cli.verb, Verb::Serve(_)) {
+    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_)) {
         logging::start(LogTarget::Stderr, level.into())?;
     }
     cli.verb.run(level)

@@ -4,6 +4,7 @@
 //! messages and logs go to stderr; an error is one line there, and decides the exit code.
 
 mod args;
+mod automap;
 mod browse;
 mod cache;
 mod check;
@@ -58,6 +59,7 @@ enum Verb {
     Check(check::Args),
     Verify(verify::Args),
     Cache(cache::Args),
+    Automap(automap::Args),
     Demo(demo::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -76,6 +78,7 @@ impl Verb {
             Verb::Check(args) => args.run(),
             Verb::Verify(args) => args.run(),
             Verb::Cache(args) => args.run(),
+            Verb::Automap(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
             Verb::Serve(args) => args.run(),

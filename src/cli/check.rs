@@ -12,7 +12,7 @@ use super::progress::{self, Bar};
 use crate::config::{Config, Location};
 use crate::daemon;
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Content, Snapshot, Source};
+use crate::tree::{Content, Snapshot, Source, Time};
 
 /// Tries every source at once, reads the root of every snapshot, and says what is wrong
 ///
@@ -26,42 +26,49 @@ pub struct Args {
     repositories: Repositories,
 }
 
+/// How far sources are looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// They are opened, and their snapshots listed.
+    Opened,
+    /// The root of every snapshot is read, too.
+    Roots,
+}
+
 /// What was found out about one repository.
 #[derive(Serialize)]
-struct Finding {
-    source: String,
+pub struct Finding {
+    /// How it is called.
+    pub source: String,
     /// `local`, `s3`, …
-    kind: &'static str,
+    pub kind: &'static str,
     /// Where it is, without secrets.
-    url: String,
+    pub url: String,
     /// How long one small request takes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    round_trip_ms: Option<f64>,
+    pub round_trip_ms: Option<f64>,
     /// The repository's identity, once it could be opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    snapshots: usize,
+    /// How many it has.
+    pub snapshots: usize,
     /// Of a group.
     #[serde(skip_serializing_if = "Option::is_none")]
-    members: Option<usize>,
-    problems: Vec<String>,
+    pub members: Option<usize>,
+    /// What is wrong.
+    pub problems: Vec<String>,
     /// What to do when it cannot be opened.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'static str>,
+    pub remedy: Option<&'static str>,
+    /// The time of the newest snapshot.
+    #[serde(skip)]
+    newest: Option<Time>,
 }
 
 impl Args {
     /// Prints a line for each repository and one for each problem.
     pub fn run(self) -> Result<Code> {
-        let mut config = self.repositories.config()?;
-        // Once for all that follows; what cannot be read is told of the source that needs it.
-        config.sources.iter_mut().for_each(|source| drop(source.read_secrets()));
-        config.groups.iter_mut().for_each(|group| drop(group.read_secrets()));
-        let runtime = daemon::runtime()?;
-        let mut findings = examine(&config, &runtime);
-        findings.extend(groups(&config, &runtime));
-        // What hangs is not waited for.
-        runtime.shutdown_background();
+        let findings = findings(self.repositories.config()?, Depth::Roots)?;
         let sound = findings.iter().all(|finding| finding.problems.is_empty());
         if self.json {
             print::json(&findings)?;
@@ -72,11 +79,26 @@ impl Args {
     }
 }
 
-fn examine(config: &Config, runtime: &Runtime) -> Vec<Finding> {
+/// Opens every source and lists every group, all at once. Errors: no threads can be started.
+pub fn findings(mut config: Config, depth: Depth) -> Result<Vec<Finding>> {
+    // Once for all that follows; what cannot be read is told of the source that needs it.
+    config.sources.iter_mut().for_each(|source| drop(source.read_secrets()));
+    config.groups.iter_mut().for_each(|group| drop(group.read_secrets()));
+    let runtime = daemon::runtime()?;
+    let mut findings = examine(&config, &runtime, depth);
+    findings.extend(groups(&config, &runtime));
+    // What hangs is not waited for.
+    runtime.shutdown_background();
+    Ok(findings)
+}
+
+fn examine(config: &Config, runtime: &Runtime, depth: Depth) -> Vec<Finding> {
     let (opened, _at_end) = daemon::open_sources(config, runtime.handle());
     let all = opened.iter().flatten().map(|source| source.snapshots().len()).sum();
-    let bar = progress::bar("reading roots");
-    bar.at(0, all);
+    let bar = (depth == Depth::Roots).then(|| progress::bar("reading roots"));
+    if let Some(bar) = &bar {
+        bar.at(0, all);
+    }
     let far = daemon::round_trips(config, runtime.handle());
     let examined = config.sources.iter().zip(opened).zip(far);
     examined
@@ -84,7 +106,7 @@ fn examine(config: &Config, runtime: &Runtime) -> Vec<Finding> {
             let mut found = Finding::of(&source.title, source.place_kind(), source.location.to_string());
             found.round_trip_ms = far.ok().map(|far| far.as_secs_f64() * 1000.0);
             match opened {
-                Ok(source) => found.look_into(&*source, runtime, &bar),
+                Ok(source) => found.look_into(&*source, runtime, bar.as_ref()),
                 Err(error) => found.fail(&error),
             }
             found
@@ -134,6 +156,7 @@ impl Finding {
             members: None,
             problems: Vec::new(),
             remedy: None,
+            newest: None,
         }
     }
 
@@ -142,13 +165,34 @@ impl Finding {
         self.remedy = remedy(error.kind());
     }
 
-    fn look_into(&mut self, source: &dyn Source, runtime: &Runtime, bar: &Bar) {
+    /// By how many minutes the newest snapshot is ahead of this machine's clock; `None` when that is what clocks differ by.
+    pub fn minutes_ahead(&self) -> Option<i64> {
+        let now = jiff::Timestamp::now().as_second();
+        let minutes = self.newest?.secs.saturating_sub(now) / 60;
+        (minutes >= 5).then_some(minutes)
+    }
+
+    /// Without a bar roots are left alone.
+    fn look_into(&mut self, source: &dyn Source, runtime: &Runtime, bar: Option<&Bar>) {
         // Before anything is read: what is met on the way is told in words of its own.
         let left_out = source.health().omitted;
         let mut snapshots = source.snapshots().to_vec();
         snapshots.sort_by_key(|snapshot| snapshot.time.instant);
+        self.newest = snapshots.last().map(|snapshot| snapshot.time.instant);
+        if let Some(bar) = bar {
+            self.read_roots(source, &snapshots, runtime, bar);
+        }
+        self.problems.extend(source.health().error.map(|error| error.to_string()));
+        if left_out > 0 {
+            self.problems.push(format!("{left_out} left out when it was opened, as the warnings say"));
+        }
+        self.id = Some(source.id().to_owned());
+        self.snapshots = snapshots.len();
+    }
+
+    fn read_roots(&mut self, source: &dyn Source, snapshots: &[Snapshot], runtime: &Runtime, bar: &Bar) {
         let mut sound = HashSet::new();
-        for snapshot in &snapshots {
+        for snapshot in snapshots {
             bar.one_more();
             // Snapshots of the same tree and paths have the same roots.
             if sound.contains(&(&snapshot.content, &snapshot.paths)) {
@@ -160,12 +204,6 @@ impl Finding {
             }
             self.problems.extend(damaged);
         }
-        self.problems.extend(source.health().error.map(|error| error.to_string()));
-        if left_out > 0 {
-            self.problems.push(format!("{left_out} left out when it was opened, as the warnings say"));
-        }
-        self.id = Some(source.id().to_owned());
-        self.snapshots = snapshots.len();
     }
 }
 

@@ -10,6 +10,7 @@ mod cache;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 pub mod exit;
 mod ls;
 mod mount;
@@ -57,6 +58,7 @@ enum Verb {
     Versions(versions::Args),
     Status(status::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Verify(verify::Args),
     Cache(cache::Args),
     Automap(automap::Args),
@@ -76,6 +78,7 @@ impl Verb {
             Verb::Versions(args) => args.run(),
             Verb::Status(args) => args.run(),
             Verb::Check(args) => args.run(),
+            Verb::Doctor(args) => args.run(),
             Verb::Verify(args) => args.run(),
             Verb::Cache(args) => args.run(),
             Verb::Automap(args) => args.run(),

@@ -451,6 +451,12 @@ pub fn names(typed: &Typed) -> Result<Vec<String>> {
     spec::names(typed, &resolve::Surroundings::of_process()?)
 }
 
+/// Whether there is a configuration file that counts; one that cannot be read is there.
+pub fn has_files(typed: &Typed) -> bool {
+    let read = resolve::Surroundings::of_process().and_then(|around| files::read(typed, &around));
+    read.map_or(true, |files| !files.is_empty())
+}
+
 /// What was typed, the configuration file and the environment, together. Errors: `Usage`, naming the argument or the
 /// line of the file.
 pub fn resolve(typed: &Typed) -> Result<Config> {

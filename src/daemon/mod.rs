@@ -5,6 +5,7 @@
 
 mod cache;
 mod discovery;
+pub mod doctor;
 mod ends;
 mod found;
 mod handover;

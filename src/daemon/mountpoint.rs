@@ -60,7 +60,7 @@ pub fn check<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Path>
 }
 
 /// What `look` finds out about a place whose file system may hang; `None` when it does.
-fn in_time<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) fn in_time<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (tell, told) = mpsc::channel();
     // It ends with the process at the latest.
     std::thread::spawn(move || tell.send(look()));

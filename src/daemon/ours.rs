@@ -28,7 +28,8 @@ pub fn seen_at(mountpoint: &Path) -> Result<Option<Mounted>> {
     Ok(fuse::mounted_at(mountpoint)?.and_then(ours))
 }
 
-fn ours(entry: MountEntry) -> Option<Mounted> {
+/// The entry, if it is one of ours.
+pub(super) fn ours(entry: MountEntry) -> Option<Mounted> {
     let MountEntry { id, mountpoint, fstype, source, .. } = entry;
     (fstype == fuse::FSTYPE).then(|| Mounted {
         id,
@@ -40,15 +41,35 @@ fn ours(entry: MountEntry) -> Option<Mounted> {
 /// A server that lives answers sooner, or at least is no dead one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How the server of a mount is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It answers, or nothing of ours is there.
+    Alive,
+    /// It has gone.
+    Dead,
+    /// It does not answer.
+    Silent,
+}
+
 /// Whether what is seen at `mountpoint` is ours and its server has died. A server that is stopped has not.
 pub fn is_dead(mountpoint: &Path) -> bool {
+    life(mountpoint) == Life::Dead
+}
+
+/// How the server of what is seen at `mountpoint` is doing.
+pub(super) fn life(mountpoint: &Path) -> Life {
     let (answer, answered) = mpsc::channel();
     let mountpoint = mountpoint.to_owned();
     std::thread::spawn(move || {
         // Nobody may be listening any more.
         let _ = answer.send(fuse::is_dead(&mountpoint).unwrap_or(false));
     });
-    answered.recv_timeout(PATIENCE).unwrap_or(false)
+    match answered.recv_timeout(PATIENCE) {
+        Ok(true) => Life::Dead,
+        Ok(false) => Life::Alive,
+        Err(_) => Life::Silent,
+    }
 }
 
 #[cfg(test)]

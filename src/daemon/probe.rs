@@ -1,5 +1,6 @@
 //! What `check` finds out beyond opening: how far away each source is, and what its groups hold.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,17 +23,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// once. The secrets of `config` are known.
 pub fn round_trips(config: &Config, runtime: &Handle) -> Vec<Result<Duration>> {
     let _runtime = runtime.enter();
-    let of = |source: &config::Source| match source.kind {
-        SourceKind::Restic | SourceKind::Objects => store(&source.location, &source.credentials),
-        SourceKind::Directory | SourceKind::Zfs => {
-            Err(Error::new(Kind::Unsupported, "is no store of objects"))
-        }
-    };
-    let stores: Vec<_> = config.sources.iter().map(of).collect();
-    runtime.block_on(join_all(stores.into_iter().map(|store| async {
+    runtime.block_on(join_all(config.sources.iter().map(|source| async {
         let late = |_| Error::new(Kind::TimedOut, format!("no answer in {} s", PATIENCE.as_secs()));
-        timeout(PATIENCE, round_trip(store)).await.map_err(late)?
+        timeout(PATIENCE, far(source)).await.map_err(late)?
     })))
+}
+
+async fn far(source: &config::Source) -> Result<Duration> {
+    match source.kind {
+        SourceKind::Restic | SourceKind::Objects => {
+            round_trip(store(&source.location, &source.credentials)).await
+        }
+        SourceKind::Directory => look(source.local_place().unwrap_or_default()).await,
+        SourceKind::Zfs => Err(Error::new(Kind::Unsupported, "is asked through a program")),
+    }
+}
+
+/// How long one look at a directory of this machine takes.
+async fn look(place: PathBuf) -> Result<Duration> {
+    let asked = move || {
+        let began = Instant::now();
+        std::fs::metadata(&place).map_err(|e| Error::io(place.display().to_string(), e))?;
+        Ok(began.elapsed())
+    };
+    let ended = |e| Error::caused_by(Kind::Internal, "looking ended", e);
+    tokio::task::spawn_blocking(asked).await.map_err(ended)?
 }
 
 async fn round_trip(store: Result<Arc<dyn ObjectStore>>) -> Result<Duration> {

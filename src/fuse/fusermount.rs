@@ -20,7 +20,8 @@ use super::MountSpec;
 use super::mount::busy;
 use crate::error::{Error, Kind, Result};
 
-const PLACES: [&str; 2] = ["/usr/bin/fusermount3", "/bin/fusermount3"];
+/// Where the program is looked for.
+pub const PLACES: [&str; 2] = ["/usr/bin/fusermount3", "/bin/fusermount3"];
 
 /// Mounts at `mountpoint` and returns the device. Errors: `System` when the machine lacks something, `Denied` with
 /// fusermount3's own words otherwise.

@@ -18,6 +18,7 @@ mod inodes;
 mod mount;
 mod mountinfo;
 mod notify;
+mod offered;
 mod options;
 mod owner;
 mod passthrough;
@@ -29,7 +30,11 @@ mod session;
 mod state;
 mod xattrs;
 
+pub use fusermount::PLACES as FUSERMOUNT;
 pub use mount::{Device, mount, unmount};
-pub use mountinfo::{FSTYPE, MountEntry, is_dead, mount_of, mounted_at, mounts};
+pub use mountinfo::{
+    FSTYPE, MountEntry, is_dead, mount_of, mounted_at, mounts, parse as parse_mounts, unescape,
+};
+pub use offered::{Offered, offered};
 pub use options::{IdMap, IdRange, MountSpec, Options, Owner, XattrPolicy};
 pub use session::{Session, serve};

@@ -30,7 +30,12 @@ pub struct MountEntry {
 pub fn mounts() -> Result<Vec<MountEntry>> {
     const TABLE: &str = "/proc/self/mountinfo";
     let table = std::fs::read(TABLE).map_err(|e| Error::caused_by(Kind::System, TABLE, e))?;
-    Ok(table.split(|&b| b == b'\n').filter_map(parse_line).collect())
+    Ok(parse(&table))
+}
+
+/// The entries of such a table.
+pub fn parse(table: &[u8]) -> Vec<MountEntry> {
+    table.split(|&b| b == b'\n').filter_map(parse_line).collect()
 }
 
 /// What is on top at `path`, which must be absolute and free of links, as the table shows it.
@@ -74,8 +79,10 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field).into_owned()
 }
 
+/// A name as it was before it came into a table of mounts or fstab.
+///
 /// The kernel writes space, tab, newline and backslash (and `#` in sources) as a backslash and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {

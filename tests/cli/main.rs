@@ -10,6 +10,7 @@ mod cache;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod failures;
 mod foreground;
 mod groups;

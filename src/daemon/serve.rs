@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::handover::{Answer, Orders};
 use super::life::Life;
 use super::metrics::Socket;
+use super::notify::Manager;
 use super::reload::Reload;
 use super::{open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
@@ -38,7 +39,11 @@ pub fn serve_handed_over() -> Result<()> {
         start_log(&orders)?;
         return serve(&orders, &life, |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
-            life.set_ready()
+            life.set_ready()?;
+            if let Some(manager) = Manager::of_process() {
+                manager.ready(&orders.mountpoint);
+            }
+            Ok(())
         });
     }
     watch(line.try_clone().map_err(lost)?, life.clone());

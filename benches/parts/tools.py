@@ -70,7 +70,8 @@ class Backupfs(Tool):
         options = [word for option in (*self.options, f"cache-dir={cache}") for word in ("-o", option)]
         before = children()
         run(binary(), "mount", at, *self.source(bench, data), *options, timeout=READY_SECONDS, env=bench.env)
-        self.at, self.pid = at, (children() - before).pop()
+        self.at, self.daemon = at, (children() - before).pop()
+        self.pid = next(iter(children(self.daemon)), self.daemon)
         self.dates = self.set(data)
         self.data = self.dates / "latest"
 
@@ -84,14 +85,14 @@ class Backupfs(Tool):
 
     def stop(self):
         run(binary(), "umount", self.at)
-        os.waitpid(self.pid, 0)
+        os.waitpid(self.daemon, 0)
 
     def abandon(self):
         for at in mounts_below(self.at):
             subprocess.run(["umount", "-l", at], check=False)
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            os.kill(self.daemon, signal.SIGKILL)
+            os.waitpid(self.daemon, 0)
 
 
 class Directory(Backupfs):

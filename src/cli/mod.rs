@@ -5,6 +5,7 @@
 
 mod args;
 mod automap;
+mod broker;
 mod browse;
 mod cache;
 mod check;
@@ -65,6 +66,8 @@ enum Verb {
     Demo(demo::Args),
     Completions(completions::Args),
     #[command(hide = true)]
+    Broker(broker::Args),
+    #[command(hide = true)]
     Serve(serve::Args),
 }
 
@@ -84,6 +87,7 @@ impl Verb {
             Verb::Automap(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
+            Verb::Broker(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }
@@ -139,7 +143,7 @@ fn run(cli: Cli) -> Result<Code> {
         _ => Level::Trace,
     };
     // The serving process sends its log where its orders say.
-    if !matches!(cli.verb, Verb::Serve(_)) {
+    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_)) {
         logging::start(LogTarget::Stderr, level.into())?;
     }
     cli.verb.run(level)

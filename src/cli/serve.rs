@@ -12,12 +12,15 @@ pub struct Args {
     /// Where it is mounted; only for the eyes of `ps`, the configuration decides
     #[arg(value_name = "MOUNTPOINT")]
     _title: PathBuf,
+    /// A broker does what takes rights
+    #[arg(long)]
+    brokered: bool,
 }
 
 impl Args {
     /// Serves until the mount is gone.
     pub fn run(self) -> Result<Code> {
-        daemon::serve_handed_over()?;
+        daemon::serve_handed_over(self.brokered)?;
         Ok(Code::Ok)
     }
 }

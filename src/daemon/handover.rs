@@ -45,7 +45,7 @@ const LONGEST: u32 = 256 << 20;
 impl Orders {
     /// Writes them with the sources' secrets. Errors: a password of a repository that was not read yet is `Internal`.
     pub fn send(&self, to: &mut impl Write) -> Result<()> {
-        send(to, &json(self)?)?;
+        self.send_head(to)?;
         send(to, &self.inherited.to_bytes())?;
         let passwords = self.config.sources.iter().map(|source| &source.password);
         let of_groups = self.config.groups.iter().filter(|group| !group.has_member_passwords);
@@ -59,9 +59,19 @@ impl Orders {
         Ok(())
     }
 
+    /// Writes them without anything secret: what a broker reads before them.
+    pub fn send_head(&self, to: &mut impl Write) -> Result<()> {
+        send(to, &json(self)?)
+    }
+
+    /// Reads what `send_head` wrote.
+    pub fn receive_head(from: &mut impl Read) -> Result<Self> {
+        parse(&receive(from)?)
+    }
+
     /// Reads what `send` wrote.
     pub fn receive(from: &mut impl Read) -> Result<Self> {
-        let mut orders: Orders = parse(&receive(from)?)?;
+        let mut orders = Self::receive_head(from)?;
         orders.inherited = Inherited::from_bytes(&receive(from)?);
         for secret in orders.config.secrets_mut() {
             let bytes = receive(from)?;

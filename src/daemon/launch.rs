@@ -146,12 +146,21 @@ fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
 /// This program, to be executed anew.
 fn this_program(orders: &Orders, stdin: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("backupfs").arg("serve").arg(&orders.mountpoint).stdin(stdin);
+    let verb = if process::may_mount() { "broker" } else { "serve" };
+    command.arg0("backupfs").arg(verb).arg(&orders.mountpoint).stdin(stdin);
     // In the background a service manager would hear of a mount that is not the service.
     let of_service: &[&str] = if orders.foreground { &notify::VARIABLES } else { &[] };
     let kept = KEPT.iter().chain(of_service).filter_map(|name| Some((name, std::env::var_os(name)?)));
     command.env_clear().envs(kept);
     command
+}
+
+/// Sends the orders, to a broker first and then to the process that serves.
+fn send(orders: &Orders, to: &mut impl Write) -> Result<()> {
+    if process::may_mount() {
+        orders.send_head(to)?;
+    }
+    orders.send(to)
 }
 
 /// Becomes the serving process, with the orders in memory that has no name. Returns only when that fails.
@@ -161,7 +170,7 @@ fn become_server(orders: &Orders) -> Error {
     let handed = || -> Result<OwnedFd> {
         let memory = rustix::fs::memfd_create(c"orders", rustix::fs::MemfdFlags::CLOEXEC);
         let mut memory = File::from(memory.map_err(|e| failed(e.into()))?);
-        orders.send(&mut memory)?;
+        send(orders, &mut memory)?;
         memory.flush().and_then(|()| memory.rewind()).map_err(failed)?;
         Ok(memory.into())
     };
@@ -179,7 +188,7 @@ fn start_server(orders: &Orders) -> Result<Vec<String>> {
     let line = ours.try_clone().map_err(failed)?;
     let mut child = this_program(orders, theirs.into()).stdout(Stdio::null()).spawn().map_err(failed)?;
     // A process that ends without reading them has a reason, which `answer` tells.
-    let _ = orders.send(&mut ours);
+    let _ = send(orders, &mut ours);
     match wait.answer(line, orders.config.mount.mount_timeout) {
         Ok(Answer::Ready(notes)) => Ok(notes),
         Ok(Answer::Failed(kind, message)) => {

@@ -1,16 +1,31 @@
-//! The one mount of this process: made once, ended once, never confused with another at the same place.
+//! The one mount of this process: made once, ended once.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::ours;
 use crate::error::{Error, Kind, Result};
 use crate::fuse;
 
+/// Makes and ends the mount: this process, or somebody who may.
+pub trait Mounter: Send + Sync {
+    /// Mounts. Nothing is mounted when it fails.
+    fn mount(&self) -> Result<Served>;
+
+    /// Detaches what [`Mounter::mount`] made if it is still there, and never anything else.
+    fn unmount(&self);
+}
+
+/// A mount that was made.
+pub struct Served {
+    /// What to serve it by.
+    pub device: fuse::Device,
+    /// What may be done for it besides.
+    pub rights: Arc<dyn fuse::Rights>,
+}
+
 /// What the threads that may end the mount share.
 pub struct Life {
-    mountpoint: PathBuf,
+    mounter: Box<dyn Mounter>,
     state: Mutex<State>,
     ready: AtomicBool,
 }
@@ -18,8 +33,8 @@ pub struct Life {
 enum State {
     /// Sources are being opened.
     Opening,
-    /// Mounted, under this id; `None` when it was gone again before it could be looked up.
-    Mounted(Option<u64>),
+    /// Mounted.
+    Mounted,
     /// Not to be mounted (any more).
     Ended,
 }
@@ -36,26 +51,26 @@ pub enum Stage {
 }
 
 impl Life {
-    /// Of a mount that is to be made at `mountpoint`.
-    pub fn new(mountpoint: PathBuf) -> Self {
-        Life { mountpoint, state: Mutex::new(State::Opening), ready: AtomicBool::new(false) }
+    /// Of a mount that is to be made by `mounter`.
+    pub fn new(mounter: Box<dyn Mounter>) -> Self {
+        Life { mounter, state: Mutex::new(State::Opening), ready: AtomicBool::new(false) }
     }
 
     /// Mounts, unless the end has come already.
-    pub fn mount(&self, spec: &fuse::MountSpec) -> Result<fuse::Device> {
+    pub fn mount(&self) -> Result<Served> {
         let mut state = self.state();
         if !matches!(*state, State::Opening) {
             return Err(interrupted());
         }
-        let fd = fuse::mount(&self.mountpoint, spec)?;
-        *state = State::Mounted(self.topmost());
-        Ok(fd)
+        let served = self.mounter.mount()?;
+        *state = State::Mounted;
+        Ok(served)
     }
 
     /// Declares that the tree can be walked, unless the end has come already.
     pub fn set_ready(&self) -> Result<()> {
         let state = self.state();
-        if !matches!(*state, State::Mounted(_)) {
+        if !matches!(*state, State::Mounted) {
             return Err(interrupted());
         }
         self.ready.store(true, Ordering::Release);
@@ -73,12 +88,8 @@ impl Life {
         match std::mem::replace(&mut *state, State::Ended) {
             State::Opening => Stage::Opening,
             State::Ended => Stage::Ended,
-            State::Mounted(id) => {
-                // Whoever unmounted it may have mounted something else there.
-                let is_there = id.is_some() && self.topmost() == id;
-                if is_there && let Err(error) = fuse::unmount(&self.mountpoint, true) {
-                    tracing::error!(%error, "cannot unmount");
-                }
+            State::Mounted => {
+                self.mounter.unmount();
                 Stage::Mounted
             }
         }
@@ -86,11 +97,6 @@ impl Life {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The id of the mount of ours that is seen at the mountpoint.
-    fn topmost(&self) -> Option<u64> {
-        ours::seen_at(&self.mountpoint).ok()?.map(|mount| mount.id)
     }
 }
 
@@ -102,14 +108,32 @@ fn interrupted() -> Error {
 mod tests {
     use super::*;
 
+    /// Fails at mounting.
+    struct Refusing;
+
+    impl Mounter for Refusing {
+        fn mount(&self) -> Result<Served> {
+            Err(Error::new(Kind::Denied, "no"))
+        }
+        fn unmount(&self) {
+            panic!("nothing was mounted");
+        }
+    }
+
     #[test]
     fn what_has_ended_is_never_mounted() {
-        let life = Life::new("/nowhere".into());
+        let life = Life::new(Box::new(Refusing));
         assert_eq!(life.end(), Stage::Opening);
         assert_eq!(life.end(), Stage::Ended);
-        let spec = fuse::MountSpec { source: "x".into(), allow_other: false, noexec: false };
-        assert_eq!(life.mount(&spec).unwrap_err().kind(), Kind::Interrupted);
+        assert_eq!(life.mount().err().unwrap().kind(), Kind::Interrupted);
         assert_eq!(life.set_ready().unwrap_err().kind(), Kind::Interrupted);
         assert!(!life.is_ready());
+    }
+
+    #[test]
+    fn what_could_not_be_mounted_is_not_unmounted() {
+        let life = Life::new(Box::new(Refusing));
+        assert_eq!(life.mount().err().unwrap().kind(), Kind::Denied);
+        assert_eq!(life.end(), Stage::Opening);
     }
 }

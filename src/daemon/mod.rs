@@ -3,6 +3,7 @@
 //! [`open`] turns a configuration into a tree, for verbs that walk it without a mount; [`mount`] serves one, from a
 //! process of its own; [`unmount`] ends it.
 
+mod broker;
 mod cache;
 mod discovery;
 pub mod doctor;
@@ -20,6 +21,7 @@ mod mountpoint;
 mod notify;
 mod open;
 mod ours;
+mod own;
 mod place;
 mod probe;
 mod process;
@@ -35,6 +37,7 @@ mod translate;
 mod unmount;
 mod verify;
 
+pub use broker::broker_handed_over;
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use ends::AtEnd;
 pub use launch::{ask_nothing, mount, rehearse};

@@ -1,6 +1,6 @@
 //! What a process does to itself: no core dumps, a name, few heaps, leaving the terminal.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
@@ -38,10 +38,32 @@ pub fn take_name() {
     let _ = rustix::thread::set_name(c"backupfs");
 }
 
-/// Closes what was inherited beyond stdin, stdout and stderr: somebody may be waiting for the other end of it.
-pub fn close_inherited() {
+/// Closes what was inherited from the descriptor `first` on, which is beyond stdin, stdout and stderr: somebody may be
+/// waiting for the other end of it.
+pub fn close_inherited(first: i32) {
     // SAFETY: called first thing in the process, when nothing here owns a descriptor above 2 yet.
-    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
+}
+
+/// Stdin as a file of our own; `/dev/null` takes its place.
+pub fn take_stdin() -> Result<std::fs::File> {
+    let lost = |e| Error::io("the line to whoever mounts", e).with_kind(Kind::System);
+    let line = std::io::stdin().as_fd().try_clone_to_owned().map_err(lost)?;
+    rustix::stdio::dup2_stdin(null()?).map_err(|e| lost(e.into()))?;
+    Ok(line.into())
+}
+
+/// Whether this process may mount by itself: then a broker does that, and whoever serves may not.
+pub fn may_mount() -> bool {
+    let may = rustix::thread::capabilities(None);
+    may.is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+        && rustix::process::geteuid().is_root()
+}
+
+/// Has the kernel kill this process when the one that started it ends.
+pub fn end_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|e| Error::caused_by(Kind::System, "the broker cannot be watched", e))
 }
 
 /// Leaves the session, the directory and the stdio of whoever started this process.

@@ -5,16 +5,19 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use super::broker::{Broker, DESCRIPTOR};
 use super::handover::{Answer, Orders};
-use super::life::Life;
+use super::life::{Life, Mounter, Served};
 use super::metrics::Socket;
 use super::notify::Manager;
+use super::own::OwnMount;
 use super::reload::Reload;
 use super::{open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
@@ -22,22 +25,26 @@ use crate::fuse;
 use crate::observe::logging::{self, LogTarget};
 
 /// The exit code of a mount that failed, as mount(8) has it.
-const FAILED: i32 = 32;
+pub const FAILED: u8 = 32;
 
-/// Serves the mount whose orders come on stdin, until it is gone.
-pub fn serve_handed_over() -> Result<()> {
-    process::close_inherited();
+/// Serves the mount whose orders come on stdin, until it is gone; where it is `brokered`, a broker makes and ends it.
+pub fn serve_handed_over(brokered: bool) -> Result<()> {
+    process::close_inherited(if brokered { DESCRIPTOR + 1 } else { DESCRIPTOR });
     process::take_name();
     process::bound_allocator();
     process::keep_secrets()?;
-    let mut line = take_stdin()?;
+    let broker = brokered.then(Broker::inherited).transpose()?;
+    if brokered {
+        process::end_with_parent()?;
+    }
+    let mut line = process::take_stdin()?;
     let mut orders = Orders::receive(&mut line)?;
     std::mem::take(&mut orders.inherited).install();
-    let life = Arc::new(Life::new(orders.mountpoint.clone()));
+    let life = Arc::new(Life::new(mounter(&orders, broker.as_ref())));
     if orders.foreground {
         give_up_after(orders.config.mount.mount_timeout, life.clone());
         start_log(&orders)?;
-        return serve(&orders, &life, |_| {
+        return serve(&orders, &life, broker.as_deref(), |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
             life.set_ready()?;
             if let Some(manager) = Manager::of_process() {
@@ -48,7 +55,10 @@ pub fn serve_handed_over() -> Result<()> {
     }
     watch(line.try_clone().map_err(lost)?, life.clone());
     let served = start_log(&orders).and_then(|()| {
-        serve(&orders, &life, |notes| {
+        serve(&orders, &life, broker.as_deref(), |notes| {
+            if let Some(broker) = &broker {
+                broker.leave()?;
+            }
             process::leave()?;
             life.set_ready()?;
             Answer::Ready(notes).send(&mut line)
@@ -64,11 +74,20 @@ pub fn serve_handed_over() -> Result<()> {
     }
 }
 
-/// Stdin as a file of our own; `/dev/null` takes its place.
-fn take_stdin() -> Result<File> {
-    let line = std::io::stdin().as_fd().try_clone_to_owned().map_err(lost)?;
-    rustix::stdio::dup2_stdin(process::null()?).map_err(|e| lost(e.into()))?;
-    Ok(line.into())
+/// The socket for metrics. A broker makes and removes it itself.
+fn listen(path: &Path, broker: Option<&Broker>) -> Result<(Option<Socket>, UnixListener)> {
+    match broker {
+        Some(broker) => Ok((None, broker.listen()?)),
+        None => Socket::open(path).map(|(socket, listener)| (Some(socket), listener)),
+    }
+}
+
+/// Who makes and ends the mount.
+fn mounter(orders: &Orders, broker: Option<&Arc<Broker>>) -> Box<dyn Mounter> {
+    match broker {
+        Some(broker) => Box::new(Arc::clone(broker)),
+        None => Box::new(OwnMount::new(orders.mountpoint.clone(), translate::mount_spec(&orders.config))),
+    }
 }
 
 fn lost(error: std::io::Error) -> Error {
@@ -76,7 +95,7 @@ fn lost(error: std::io::Error) -> Error {
 }
 
 /// In the foreground lines go to stderr unless a file is named.
-fn start_log(orders: &Orders) -> Result<()> {
+pub fn start_log(orders: &Orders) -> Result<()> {
     let log = &orders.config.mount.log;
     let target = match &log.file {
         Some(path) => LogTarget::File(path.clone()),
@@ -108,15 +127,20 @@ fn give_up_after(patience: Duration, life: Arc<Life>) {
         if !life.is_ready() {
             eprintln!("backupfs: not mounted: not ready within {} s (mount-timeout)", patience.as_secs());
             life.end();
-            std::process::exit(FAILED);
+            std::process::exit(FAILED.into());
         }
     });
 }
 
 /// Opens, mounts, serves. `ready` is called with what is worth telling once the tree can be walked.
-fn serve(orders: &Orders, life: &Arc<Life>, ready: impl FnOnce(Vec<String>) -> Result<()>) -> Result<()> {
+fn serve(
+    orders: &Orders,
+    life: &Arc<Life>,
+    broker: Option<&Broker>,
+    ready: impl FnOnce(Vec<String>) -> Result<()>,
+) -> Result<()> {
     let runtime = runtime()?;
-    let served = serve_on(&runtime, orders, life, ready);
+    let served = serve_on(&runtime, orders, life, broker, ready);
     life.end();
     // Nobody waits for what may still be under way.
     runtime.shutdown_background();
@@ -127,6 +151,7 @@ fn serve_on(
     runtime: &Runtime,
     orders: &Orders,
     life: &Arc<Life>,
+    broker: Option<&Broker>,
     ready: impl FnOnce(Vec<String>) -> Result<()>,
 ) -> Result<()> {
     let hangups = signals::watch(runtime, life.clone())?;
@@ -135,15 +160,15 @@ fn serve_on(
     for error in &tree.failed {
         tracing::warn!(%error, "cannot be opened now");
     }
-    let socket = config.mount.metrics_socket.as_deref().map(Socket::open).transpose()?;
-    let device = life.mount(&translate::mount_spec(config))?;
+    let socket = config.mount.metrics_socket.as_deref().map(|path| listen(path, broker)).transpose()?;
+    let Served { device, rights } = life.mount()?;
     let namespace = tree.namespace;
     let usage = {
         let namespace = namespace.clone();
         Arc::new(move || namespace.usage())
     };
     let options = translate::serving(config, tree.immutable, usage);
-    let session = fuse::serve(device, namespace.root(), options, runtime.handle().clone())?;
+    let session = fuse::serve(device, rights, namespace.root(), options, runtime.handle().clone())?;
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();

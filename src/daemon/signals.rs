@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::namespace::Namespace;
 
 /// How long requests under way and open files may keep a detached mount.
-const DRAIN: Duration = Duration::from_secs(3);
+pub const DRAIN: Duration = Duration::from_secs(3);
 
 /// The exit code of a mount that was interrupted before it was made.
 pub const INTERRUPTED: i32 = 8;

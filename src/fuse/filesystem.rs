@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::XattrPolicy;
 use super::answer::{Call, Desk};
 use super::push::Watcher;
 use super::replies::{send_attribute, send_entry, send_listing, send_listing_plus};
+use super::rights::Registered;
 use super::state::State;
 use crate::observe::metrics;
 use crate::tree::{Backing, FileType, OWN_XATTRS, Step};
@@ -132,11 +134,14 @@ impl fuser::Filesystem for Filesystem {
             || self.state.open_file(ino.0),
             move |reply, file| {
                 let handle = FileHandle(state.files.insert(Arc::clone(&file)));
-                let register = |file: &Backing| reply.open_backing(&*file.file);
+                let register = |file: &Backing| Registered::new(&state.rights, file.file.as_fd());
                 match state.passthrough.open(ino.0, file.size(), || file.backing(), register) {
                     Some(behind) => {
                         metrics::FUSE_PASSTHROUGHS.add(1);
-                        reply.opened_passthrough(handle, FopenFlags::FOPEN_NOFLUSH, &behind.id);
+                        // SAFETY: the number stays the kernel's as long as `behind`, and is not closed by the wrapper.
+                        let wrapped = unsafe { reply.wrap_backing(behind.id.id()) };
+                        reply.opened_passthrough(handle, FopenFlags::FOPEN_NOFLUSH, &wrapped);
+                        wrapped.into_raw();
                     }
                     None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
                 }

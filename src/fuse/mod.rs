@@ -26,6 +26,7 @@ mod polling;
 mod push;
 mod readers;
 mod replies;
+mod rights;
 mod session;
 mod state;
 mod xattrs;
@@ -37,4 +38,5 @@ pub use mountinfo::{
 };
 pub use offered::{Offered, offered};
 pub use options::{IdMap, IdRange, MountSpec, Options, Owner, XattrPolicy};
+pub use rights::{OwnRights, Rights};
 pub use session::{Session, serve};

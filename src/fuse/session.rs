@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use fuser::{BackgroundSession, Config, SessionACL};
 use tokio::runtime::Handle;
-use tracing::debug;
 
 use super::Options;
 use super::answer::Desk;
@@ -14,6 +13,7 @@ use super::mount::Device;
 use super::notify::Invalidator;
 use super::polling::{Governor, Pace};
 use super::push::Pusher;
+use super::rights::Rights;
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{ChangeSink, Node};
@@ -27,13 +27,19 @@ pub struct Session {
 }
 
 /// Does the handshake with the kernel and serves `root` on a thread of its own until the mount is gone. Whatever has to
-/// be waited for, is waited for on `runtime`.
+/// be waited for, is waited for on `runtime`; what takes rights is done by `rights`.
 ///
 /// When it returns, the mount answers. When it fails, the mount is dead and has to be unmounted.
-pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> Result<Session> {
+pub fn serve(
+    device: Device,
+    rights: Arc<dyn Rights>,
+    root: Node,
+    options: Options,
+    runtime: Handle,
+) -> Result<Session> {
     let system = |what: &str, e| Error::caused_by(Kind::System, what, e);
     let failures = Failures::default();
-    let state = Arc::new(State::new(root, options, failures.clone()));
+    let state = Arc::new(State::new(root, options, failures.clone(), Arc::clone(&rights)));
     let pace = Pace::new();
     let desk = Desk::new(runtime.clone(), failures, pace.clone());
     let door = || device.fd.try_clone().map_err(|e| system("cannot duplicate a descriptor", e));
@@ -43,9 +49,7 @@ pub fn serve(device: Device, root: Node, options: Options, runtime: Handle) -> R
     // Who is let in is the kernel's decision alone, made by the options of the mount.
     let session = fuser::Session::from_fd(filesystem, device.fd, SessionACL::All, Config::default())
         .map_err(|e| system("handshake with the kernel's FUSE", e))?;
-    if let Some(number) = &device.number {
-        raise_read_ahead(number);
-    }
+    rights.raise_read_ahead();
     let invalidator = Invalidator::start(state, session.notifier(), runtime)?;
     let governor = Governor::start(polled, pace)?;
     // One kernel thread: it never waits for anything, and a second would be woken for every request that the first,
@@ -63,14 +67,5 @@ impl Session {
     /// Returns when the kernel has let go of the mount: it is unmounted and nothing of it is in use.
     pub fn wait(self) -> Result<()> {
         self.background.join().map_err(|e| Error::caused_by(Kind::System, "kernel threads", e))
-    }
-}
-
-/// Lets the kernel read 1 MiB ahead instead of 128 KiB: eight times fewer round trips on sequential reads. Only root
-/// may, and it is no loss where it fails.
-fn raise_read_ahead(device: &str) {
-    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
-    if let Err(error) = std::fs::write(&path, "1024") {
-        debug!("{path}: {error}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fuser::{BackingId, FileAttr};
+use fuser::FileAttr;
 
 use super::directory::{OpenDir, Pins, directory};
 use super::failures::Failures;
@@ -13,6 +13,7 @@ use super::inodes::{Inodes, Known, Origin, Place, resolve};
 use super::owner::Owners;
 use super::passthrough::Passthrough;
 use super::readers::{Handles, OpenFile, Readers};
+use super::rights::{Registered, Rights};
 use super::xattrs::Rules;
 use super::{Options, attr};
 use crate::error::{Error, Kind, Result};
@@ -30,7 +31,8 @@ pub(super) struct State {
     pub dirs: Handles<OpenDir>,
     pub pins: Pins,
     /// Files that the kernel reads by itself.
-    pub passthrough: Passthrough<BackingId>,
+    pub passthrough: Passthrough<Registered>,
+    pub rights: Arc<dyn Rights>,
     /// Opens need no message: agreed with the kernel.
     pub zero_message_opens: AtomicBool,
     readers: Readers,
@@ -55,7 +57,7 @@ pub(super) struct Child {
 
 impl State {
     /// A mount of `root`.
-    pub fn new(root: Node, options: Options, failures: Failures) -> Self {
+    pub fn new(root: Node, options: Options, failures: Failures, rights: Arc<dyn Rights>) -> Self {
         let owners =
             Arc::new(Owners::new(options.owner, options.idmap.clone()).fixed(options.uid, options.gid));
         State {
@@ -66,6 +68,7 @@ impl State {
             dirs: Handles::new(),
             pins: Pins::default(),
             passthrough: Passthrough::off(),
+            rights,
             zero_message_opens: AtomicBool::new(false),
             readers: Readers::new(),
         }

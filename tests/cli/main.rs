@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod automap;
+mod broker;
 mod busy;
 mod cache;
 mod check;

@@ -67,8 +67,7 @@ fn a_mount_whose_server_was_killed_is_replaced() {
     }
     let mountpoint = Mountpoint::new();
     succeed(fixture().command("mount").arg(mountpoint.path()));
-    let [server] = mountpoint.servers()[..] else { panic!() };
-    signal(server, "KILL");
+    mountpoint.kill();
     wait_for("the mount to die", || fs::metadata(mountpoint.path()).is_err());
     succeed(fixture().command("mount").arg(mountpoint.path()));
     assert_eq!(mountpoint.mounted().len(), 1);
@@ -82,7 +81,7 @@ fn a_dead_mount_is_unmounted() {
     }
     let mountpoint = Mountpoint::new();
     succeed(fixture().command("mount").arg(mountpoint.path()));
-    signal(mountpoint.servers()[0], "KILL");
+    mountpoint.kill();
     wait_for("the mount to die", || fs::metadata(mountpoint.path()).is_err());
     succeed(backupfs().arg("umount").arg(mountpoint.path()));
     mountpoint.wait_until_gone();

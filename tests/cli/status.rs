@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
-use crate::machine::{Mountpoint, backupfs, can_mount, run, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, backupfs, can_mount, run, succeed, wait_for};
 use crate::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use crate::sample::Sample;
 
@@ -26,9 +26,7 @@ fn a_mount_tells_how_it_is() {
     let all = backupfs().arg("status").output().unwrap().stdout;
     assert!(String::from_utf8(all).unwrap().contains(&first));
 
-    let server = mountpoint.servers()[0];
-    signal(server, "KILL");
-    wait_for("the server to die", || mountpoint.servers().is_empty());
+    mountpoint.kill();
     let output = backupfs().arg("status").arg(mountpoint.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(32));
     assert!(String::from_utf8(output.stdout).unwrap().contains("its server has died"));

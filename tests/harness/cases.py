@@ -116,8 +116,8 @@ def adopt_orphans():
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def children():
-    """Processes whose parent is this one and that have not ended."""
+def children(of=None):
+    """Processes whose parent is this one, or the one given, and that have not ended."""
     found = set()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -126,7 +126,7 @@ def children():
                     state, parent = f.read().rsplit(b") ", 1)[1].split()[:2]
             except OSError:
                 continue
-            if int(parent) == os.getpid() and state != b"Z":
+            if int(parent) == (of or os.getpid()) and state != b"Z":
                 found.add(int(entry))
     return found
 

@@ -83,7 +83,18 @@ impl Mountpoint {
 
     /// Waits until nothing is mounted here and nobody serves it.
     pub fn wait_until_gone(&self) {
-        wait_for("the mount and its server to go", || self.mounted().is_empty() && self.servers().is_empty());
+        wait_for("the mount and its server to go", || self.mounted().is_empty() && self.daemons().is_empty());
+    }
+
+    /// Who keeps the mount, if anybody does, and who serves it.
+    pub fn daemons(&self) -> Vec<u32> {
+        [brokers_of(&self.path()), self.servers()].concat()
+    }
+
+    /// Kills whoever keeps and serves the mount, and waits until they are gone.
+    pub fn kill(&self) {
+        signal(self.daemons()[0], "KILL");
+        wait_for("the server to die", || self.daemons().is_empty());
     }
 }
 
@@ -149,8 +160,22 @@ pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
 
 /// The processes that serve a mount at `mountpoint`.
 pub fn servers_of(mountpoint: &Path) -> Vec<u32> {
-    let title = [b"serve\0".as_slice(), mountpoint.as_os_str().as_bytes(), b"\0"].concat();
-    processes().into_iter().filter(|pid| arguments(*pid).ends_with(&title)).collect()
+    called("serve", mountpoint)
+}
+
+/// The processes that keep what takes rights of a mount at `mountpoint`: one where root mounted.
+pub fn brokers_of(mountpoint: &Path) -> Vec<u32> {
+    called("broker", mountpoint)
+}
+
+/// The processes of this program that were started with `verb` and end in `mountpoint`.
+fn called(verb: &str, mountpoint: &Path) -> Vec<u32> {
+    let title = [mountpoint.as_os_str().as_bytes(), b"\0"].concat();
+    let is_it = |pid: &u32| {
+        let arguments = arguments(*pid);
+        arguments.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes()) && arguments.ends_with(&title)
+    };
+    processes().into_iter().filter(is_it).collect()
 }
 
 /// All processes.

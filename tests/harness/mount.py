@@ -49,7 +49,7 @@ def backupfs(*argv, timeout=60, check=True, env=None, user=None, cwd=None):
 
 
 class Mount:
-    """A mounted repository. path: the mountpoint; pid: the daemon; log: its log file; said: what mount wrote to stderr.
+    """A mounted repository. path: the mountpoint; pid: who serves it; daemon: the same, or as root its broker; log: its log file; said: what mount wrote to stderr.
     passed: variables of the environment that the command may see."""
 
     def __init__(self, repository, *options, at=None, log_level="warn", passed=()):
@@ -64,7 +64,8 @@ class Mount:
         self.said = result.message
         daemons = children() - before
         assert len(daemons) == 1, f"{len(daemons)} processes left by a mount, expected the daemon alone"
-        self.pid = daemons.pop()
+        self.daemon = daemons.pop()
+        self.pid = next(iter(children(self.daemon)), self.daemon)
 
     def __truediv__(self, name):
         return self.path / name
@@ -80,7 +81,7 @@ class Mount:
 
     def alive(self):
         """Whether the daemon has not ended."""
-        return self.pid in children()
+        return self.daemon in children()
 
     def mounted(self):
         """Whether it is in the mount table."""
@@ -88,13 +89,13 @@ class Mount:
 
     def kill(self, number=signal.SIGKILL):
         """Sends the daemon a signal."""
-        os.kill(self.pid, number)
+        os.kill(self.daemon, number)
 
     def wait(self, seconds=5):
         """Waits for the daemon to end; gives its exit code (negative: the signal)."""
         end = time.monotonic() + seconds
         while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status = os.waitpid(self.daemon, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
             assert time.monotonic() < end, f"the daemon runs on after {seconds} s"

@@ -59,7 +59,8 @@ impl Mounted {
         let device = fuse::mount(dir.path(), &spec).unwrap();
         let mut mounted = Mounted { dir, _runtime: runtime, session: None };
         let handle = mounted._runtime.handle().clone();
-        mounted.session = Some(fuse::serve(device, root, options, handle).unwrap());
+        let rights = Arc::new(fuse::OwnRights::of(&device).unwrap());
+        mounted.session = Some(fuse::serve(device, rights, root, options, handle).unwrap());
         mounted
     }
 

@@ -1,0 +1,156 @@
+//! The broker, as its worker sees it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::{Errno, FdFlags};
+use rustix::net::sockopt;
+
+use super::line;
+use super::words::{Ask, Said};
+use crate::daemon::life::{Mounter, Served};
+use crate::error::{Error, Kind, Result};
+use crate::fuse::{Device, Rights};
+
+/// Which descriptor of a worker leads to its broker.
+pub const DESCRIPTOR: i32 = 3;
+
+/// A broker does nothing that takes long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks are answered in turn.
+pub struct Broker {
+    line: Mutex<OwnedFd>,
+}
+
+impl Broker {
+    /// The broker that started this process and left [`DESCRIPTOR`] open. To be called once.
+    pub fn inherited() -> Result<Arc<Self>> {
+        // SAFETY: whoever started this process has put it there for this, and it is taken once.
+        let line = unsafe { OwnedFd::from_raw_fd(DESCRIPTOR) };
+        let failed = |e| Error::caused_by(Kind::System, "the line to the broker", e);
+        rustix::io::fcntl_setfd(&line, FdFlags::CLOEXEC).map_err(failed)?;
+        Self::at(line)
+    }
+
+    fn at(line: OwnedFd) -> Result<Arc<Self>> {
+        sockopt::set_socket_timeout(&line, sockopt::Timeout::Recv, Some(PATIENCE))
+            .map_err(|e| Error::caused_by(Kind::System, "the line to the broker", e))?;
+        Ok(Arc::new(Broker { line: Mutex::new(line) }))
+    }
+
+    fn ask(&self, ask: &Ask, descriptors: &[BorrowedFd<'_>]) -> Result<(Said, Option<OwnedFd>)> {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line::send(&*line, ask, descriptors)?;
+        let answer = line::receive(&*line)?;
+        let (said, descriptors) =
+            answer.ok_or_else(|| Error::new(Kind::Unavailable, "the broker is gone"))?;
+        Ok((said, descriptors.into_iter().next()))
+    }
+
+    /// What is done without a number to be told.
+    fn have_done(&self, ask: &Ask) -> Result<Option<OwnedFd>> {
+        match self.ask(ask, &[])? {
+            (Said::Done, descriptor) => Ok(descriptor),
+            (Said::Failed(kind, message), _) => Err(Error::new(kind, message)),
+            (said, _) => Err(Error::new(Kind::Internal, format!("broker: {said:?}"))),
+        }
+    }
+
+    fn have(&self, ask: &Ask) -> Result<OwnedFd> {
+        self.have_done(ask)?.ok_or_else(|| Error::new(Kind::Internal, "broker: no descriptor"))
+    }
+
+    /// Has it leave the session and the stdio of whoever started it.
+    pub fn leave(&self) -> Result<()> {
+        self.have_done(&Ask::Leave).map(drop)
+    }
+
+    /// The socket at which metrics are asked for, which goes with the broker.
+    pub fn listen(&self) -> Result<UnixListener> {
+        self.have(&Ask::Listen).map(UnixListener::from)
+    }
+}
+
+impl Mounter for Arc<Broker> {
+    fn mount(&self) -> Result<Served> {
+        let device = Device::from_fd(self.have(&Ask::Mount)?);
+        Ok(Served { device, rights: Arc::clone(self) as _ })
+    }
+
+    fn unmount(&self) {
+        if let Err(error) = self.have_done(&Ask::Unmount) {
+            tracing::error!(%error, "cannot unmount");
+        }
+    }
+}
+
+impl Rights for Broker {
+    fn open_backing(&self, file: BorrowedFd<'_>) -> io::Result<u32> {
+        match self.ask(&Ask::OpenBacking, &[file.as_fd()]) {
+            Ok((Said::Known(id), _)) => Ok(id),
+            Ok((Said::Errno(errno), _)) => Err(io::Error::from_raw_os_error(errno)),
+            // Without a broker nobody may.
+            _ => Err(Errno::PERM.into()),
+        }
+    }
+
+    fn close_backing(&self, id: u32) {
+        if let Err(error) = self.have_done(&Ask::CloseBacking(id)) {
+            tracing::debug!("a file stays known to the kernel: {error}");
+        }
+    }
+
+    fn raise_read_ahead(&self) {
+        if let Err(error) = self.have_done(&Ask::ReadAhead) {
+            tracing::debug!("read-ahead stays as it is: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A broker that answers what is given, in turn, and then is gone.
+    fn broker(answers: Vec<Said>) -> Arc<Broker> {
+        let (ours, theirs) = line::pair().unwrap();
+        std::thread::spawn(move || {
+            for said in answers {
+                let Ok(Some(_)) = line::receive::<Ask>(&theirs) else { return };
+                line::send(&theirs, &said, &[]).unwrap();
+            }
+        });
+        Broker::at(ours).unwrap()
+    }
+
+    #[test]
+    fn what_the_broker_says_is_what_whoever_asks_is_told() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let told = broker(vec![
+            Said::Failed(Kind::Denied, "not here".into()),
+            Said::Known(5),
+            Said::Errno(libc::ELOOP),
+            Said::Done,
+        ]);
+        let refused = Mounter::mount(&told).err().unwrap();
+        assert_eq!((refused.kind(), refused.to_string().as_str()), (Kind::Denied, "not here"));
+        assert_eq!(told.open_backing(null.as_fd()).unwrap(), 5);
+        assert_eq!(told.open_backing(null.as_fd()).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(told.listen().unwrap_err().kind(), Kind::Internal, "no descriptor came");
+    }
+
+    #[test]
+    fn without_a_broker_nobody_may_and_nothing_hangs() {
+        let alone = broker(Vec::new());
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(alone.open_backing(null.as_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(alone.leave().unwrap_err().kind(), Kind::Unavailable);
+        alone.close_backing(1);
+        alone.raise_read_ahead();
+        alone.unmount();
+    }
+}

@@ -1,0 +1,97 @@
+//! What a broker does for its worker.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::words::{Ask, Said};
+use crate::config::Config;
+use crate::daemon::life::{Mounter, Served};
+use crate::daemon::metrics::Socket;
+use crate::daemon::own::OwnMount;
+use crate::daemon::{process, translate};
+use crate::error::{Error, Kind, Result};
+use crate::fuse::Rights;
+
+/// What it keeps: the mount, and what goes with it.
+pub(super) struct Keeper {
+    config: Config,
+    mount: OwnMount,
+    rights: Option<std::sync::Arc<dyn Rights>>,
+    /// Goes with this.
+    _socket: Option<Socket>,
+}
+
+impl Keeper {
+    pub fn new(config: Config, mountpoint: std::path::PathBuf) -> Self {
+        let mount = OwnMount::new(mountpoint, translate::mount_spec(&config));
+        Keeper { config, mount, rights: None, _socket: None }
+    }
+
+    /// Detaches the mount if it is there and is ours.
+    pub fn end(&self) {
+        self.mount.unmount();
+    }
+
+    /// Does what is asked for; what it led to may be a descriptor.
+    pub fn answer(&mut self, ask: &Ask, descriptor: Option<&OwnedFd>) -> (Said, Option<OwnedFd>) {
+        if let Ask::OpenBacking = ask {
+            return (self.open_backing(descriptor), None);
+        }
+        match self.done(ask) {
+            Ok(led_to) => (Said::Done, led_to),
+            Err(error) => (Said::Failed(error.kind(), error.to_string()), None),
+        }
+    }
+
+    fn done(&mut self, ask: &Ask) -> Result<Option<OwnedFd>> {
+        match ask {
+            Ask::Mount => self.mount().map(Some),
+            Ask::Listen => self.listen().map(Some),
+            Ask::Unmount => Ok(self.nothing(|keeper| keeper.end())),
+            Ask::Leave => process::leave().map(|()| None),
+            Ask::ReadAhead => {
+                Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.raise_read_ahead())))
+            }
+            Ask::CloseBacking(id) => {
+                Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.close_backing(*id))))
+            }
+            Ask::OpenBacking => Err(Error::new(Kind::Internal, "broker: no descriptor")),
+        }
+    }
+
+    fn nothing(&self, does: impl FnOnce(&Self)) -> Option<OwnedFd> {
+        does(self);
+        None
+    }
+
+    fn over_mount(&self, does: impl FnOnce(&dyn Rights)) {
+        if let Some(rights) = &self.rights {
+            does(&**rights);
+        }
+    }
+
+    fn mount(&mut self) -> Result<OwnedFd> {
+        if self.rights.is_some() {
+            return Err(Error::new(Kind::Internal, "broker: it is mounted already"));
+        }
+        let Served { device, rights } = self.mount.mount()?;
+        self.rights = Some(rights);
+        let failed = |e| Error::caused_by(Kind::System, "cannot duplicate a descriptor", e);
+        device.as_fd().try_clone_to_owned().map_err(failed)
+    }
+
+    fn open_backing(&self, file: Option<&OwnedFd>) -> Said {
+        let (Some(rights), Some(file)) = (&self.rights, file) else { return Said::Errno(libc::EBADF) };
+        match rights.open_backing(file.as_fd()) {
+            Ok(id) => Said::Known(id),
+            Err(error) => Said::Errno(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    fn listen(&mut self) -> Result<OwnedFd> {
+        let path = self.config.mount.metrics_socket.as_deref();
+        let path = path.ok_or_else(|| Error::new(Kind::Internal, "broker: no metrics-socket"))?;
+        let (socket, listener) = Socket::open(path)?;
+        self._socket = Some(socket);
+        Ok(listener.into())
+    }
+}

@@ -1,0 +1,203 @@
+//! The broker: the small process of root's that keeps what takes rights, so that the worker, which reads what strangers
+//! wrote, has none.
+//!
+//! It has one thread, reads no repository and no password, and takes no path from its worker. It is started by whoever
+//! mounts and starts the worker itself, which reads its own orders, secrets and all, from the line that the broker does
+//! not listen to any more. They live and die together: a worker that ends takes its broker with it, which detaches the
+//! mount if nobody did; when the broker is killed, the kernel kills the worker.
+
+mod client;
+mod keeper;
+mod line;
+mod words;
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
+use tokio::time::Instant;
+
+pub use client::{Broker, DESCRIPTOR};
+use keeper::Keeper;
+use words::Ask;
+
+use super::handover::{Answer, Orders};
+use super::{process, serve, signals};
+use crate::error::{Error, Kind, Result};
+
+/// A worker that was told to end and has not, so long after, is killed.
+const GRACE: Duration = signals::DRAIN.saturating_add(Duration::from_secs(2));
+
+/// Keeps the mount whose orders come on stdin, until its worker has ended. Answers with which code to end.
+pub fn broker_handed_over() -> Result<u8> {
+    process::close_inherited(DESCRIPTOR);
+    process::take_name();
+    process::keep_secrets()?;
+    let mut line = process::take_stdin()?;
+    let orders = Orders::receive_head(&mut line)?;
+    let foreground = orders.foreground;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Error::io("broker", e).with_kind(Kind::System))?;
+    let started = serve::start_log(&orders).and_then(|()| {
+        let _runtime = runtime.enter();
+        Kept::start(orders, &line)
+    });
+    match started {
+        Ok(kept) => {
+            // Whoever mounts sees the worker's end by it.
+            drop(line);
+            Ok(runtime.block_on(kept.until_its_end()))
+        }
+        Err(error) if foreground => Err(error),
+        Err(error) => Answer::Failed(error.kind(), error.to_string()).send(&mut line).map(|()| 0),
+    }
+}
+
+/// A worker, and what is kept for it.
+struct Kept {
+    worker: Child,
+    line: AsyncFd<OwnedFd>,
+    keeper: Keeper,
+    mountpoint: PathBuf,
+    terminate: Arrivals,
+    interrupt: Arrivals,
+    hangup: Arrivals,
+}
+
+/// What happens to a broker.
+enum Event {
+    Signal(Signal),
+    Asked,
+    Ended(Option<ExitStatus>),
+    /// The worker takes too long to end.
+    Late,
+}
+
+impl Kept {
+    /// Starts the worker, whose orders come on `stdin`.
+    fn start(orders: Orders, stdin: &File) -> Result<Self> {
+        let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
+        let of = |kind| signal(kind).map_err(failed);
+        // Before there is a worker, so that none comes too early to be told to it.
+        let (terminate, interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+        let hangup = of(SignalKind::hangup())?;
+        let (ours, theirs) = line::pair()?;
+        let worker = worker(&orders, stdin.try_clone().map_err(failed)?.into(), theirs)?;
+        rustix::io::ioctl_fionbio(&ours, true).map_err(|e| failed(e.into()))?;
+        // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
+        let line = unsafe { AsyncFd::register_with_interest(ours, Interest::READABLE) };
+        let line = line.map_err(|e| failed(e.into()))?;
+        let Orders { config, mountpoint, .. } = orders;
+        let keeper = Keeper::new(config, mountpoint.clone());
+        Ok(Kept { worker, line, keeper, mountpoint, terminate, interrupt, hangup })
+    }
+
+    /// Does what the worker asks for until it ends. Answers with which code this process is to end.
+    async fn until_its_end(mut self) -> u8 {
+        let mut listening = true;
+        let mut deadline = None;
+        loop {
+            match self.next(listening, deadline).await {
+                Event::Ended(status) => return self.ended(status),
+                Event::Asked => listening = self.answer(),
+                Event::Late => {
+                    tracing::error!("the serving process does not end, and is killed");
+                    self.keeper.end();
+                    self.send(Signal::KILL);
+                    deadline = None;
+                }
+                Event::Signal(signal) => {
+                    self.send(signal);
+                    if signal != Signal::HUP {
+                        deadline = deadline.or(Some(Instant::now() + GRACE));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, listening: bool, deadline: Option<Instant>) -> Event {
+        tokio::select! {
+            status = self.worker.wait() => Event::Ended(status.ok()),
+            _ = self.terminate.recv() => Event::Signal(Signal::TERM),
+            _ = self.interrupt.recv() => Event::Signal(Signal::INT),
+            _ = self.hangup.recv() => Event::Signal(Signal::HUP),
+            ready = self.line.readable(), if listening => {
+                // Before what is there is read, so that nothing that comes meanwhile is missed.
+                ready.map(|mut ready| ready.clear_ready()).ok();
+                Event::Asked
+            }
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Late,
+        }
+    }
+
+    /// Answers all that is asked for. False when nothing more will be: the worker is about to end.
+    fn answer(&mut self) -> bool {
+        loop {
+            match self.answer_one() {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) if error.kind() == Kind::TimedOut => return true,
+                Err(error) => {
+                    tracing::error!(%error, "the serving process is not listened to any more");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn answer_one(&mut self) -> Result<bool> {
+        let Some((ask, descriptors)) = line::receive::<Ask>(self.line.get_ref())? else { return Ok(false) };
+        let (said, led_to) = self.keeper.answer(&ask, descriptors.first());
+        let led_to: Vec<_> = led_to.iter().map(AsFd::as_fd).collect();
+        line::send(self.line.get_ref(), &said, &led_to).map(|()| true)
+    }
+
+    fn send(&self, signal: Signal) {
+        let pid = self.worker.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may be ending by itself.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn ended(&self, status: Option<ExitStatus>) -> u8 {
+        // Does nothing where the worker had it done, or somebody else has.
+        self.keeper.end();
+        let code = status.and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+        code.unwrap_or_else(|| {
+            let how = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+            let mountpoint = self.mountpoint.display();
+            tracing::error!("the process that served {mountpoint} has ended ({how}); it is unmounted");
+            serve::FAILED
+        })
+    }
+}
+
+/// Starts the worker with the orders on `stdin` and its line to this process.
+fn worker(orders: &Orders, stdin: OwnedFd, line: OwnedFd) -> Result<Child> {
+    let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
+    // Not the number that it is to have, where nothing would be done and it would close on exec.
+    let line = rustix::io::fcntl_dupfd_cloexec(&line, DESCRIPTOR + 1).map_err(|e| failed(e.into()))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("backupfs").arg("serve").arg("--brokered").arg(&orders.mountpoint).stdin(stdin);
+    let raw = line.as_raw_fd();
+    let place = move || {
+        // SAFETY: both are numbers; nothing of this process is known by the second in the child, which is executed next.
+        match unsafe { libc::dup2(raw, DESCRIPTOR) } {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(place) };
+    command.spawn().map_err(failed)
+}

@@ -448,6 +448,12 @@ pub fn resolve_cache(typed: &Typed) -> Result<Option<(PathBuf, u64)>> {
     resolve::resolve_cache(typed, &resolve::Surroundings::of_process()?)
 }
 
+/// The names that can be mounted: of sources, groups and profiles. Those that could mean two things are left out. Errors:
+/// `Usage`, naming the line of the file.
+pub fn names(typed: &Typed) -> Result<Vec<String>> {
+    spec::names(typed, &resolve::Surroundings::of_process()?)
+}
+
 /// Whether there is a configuration file that counts; one that cannot be read is there.
 pub fn has_files(typed: &Typed) -> bool {
     let read = resolve::Surroundings::of_process().and_then(|around| files::read(typed, &around));

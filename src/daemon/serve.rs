@@ -16,6 +16,7 @@ use super::broker::{Broker, DESCRIPTOR};
 use super::handover::{Answer, Orders};
 use super::life::{Life, Mounter, Served};
 use super::metrics::Socket;
+use super::notify::Manager;
 use super::own::OwnMount;
 use super::reload::Reload;
 use super::{open, process, runtime, signals, translate};
@@ -45,7 +46,11 @@ pub fn serve_handed_over(brokered: bool) -> Result<()> {
         start_log(&orders)?;
         return serve(&orders, &life, broker.as_deref(), |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
-            life.set_ready()
+            life.set_ready()?;
+            if let Some(manager) = Manager::of_process() {
+                manager.ready(&orders.mountpoint);
+            }
+            Ok(())
         });
     }
     watch(line.try_clone().map_err(lost)?, life.clone());

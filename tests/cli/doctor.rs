@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::machine::{Mountpoint, backupfs, can_mount, fixture, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, backupfs, can_mount, fixture, succeed};
 
 /// A machine on which all is well: backups are mounted by fstab for ordinary users, by autofs, and by a unit.
 struct Machine(tempfile::TempDir);
@@ -23,7 +23,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("usr/sbin/mount.backupfs", "", 0o755),
     ("etc/fuse.conf", "user_allow_other\n", 0o644),
     ("etc/updatedb.conf", "PRUNEFS = \"NFS proc fuse.backupfs\"\nPRUNEPATHS = \"/tmp\"\n", 0o644),
-    ("etc/fstab", "home /mnt/backups backupfs nofail,users,allow_other 0 0\n", 0o644),
+    ("etc/fstab", "restic /mnt/backups backupfs nofail,users,allow_other 0 0\n", 0o644),
     ("etc/apparmor.d/fusermount3", PROFILE, 0o644),
     ("etc/auto.backups", "* -fstype=backupfs,ro :&\n", 0o644),
     ("usr/lib/systemd/system/autofs.service", "[Service]\nExecStart=/usr/sbin/automount\n", 0o644),
@@ -205,6 +205,22 @@ const FAULTS: &[Fault] = &[
         "fstab: as root: mkdir -p /mnt/backups",
     ),
     (
+        "a source that has another name now",
+        |m| {
+            m.write(
+                "etc/backupfs/config.toml",
+                "[[source]]\nname = \"resticc\"\nurl = \"/srv/restic\"\n",
+                0o644,
+            )
+        },
+        "fstab: correct it, and try it: mount -f -v /mnt/backups",
+    ),
+    (
+        "an option that is none",
+        |m| m.write("etc/fstab", "restic /mnt/backups backupfs nofail,refesh=5s 0 0\n", 0o644),
+        "fstab: correct it, and try it: mount -f -v /mnt/backups",
+    ),
+    (
         "an impatient kernel",
         |m| m.write("proc/sys/fs/fuse/max_request_timeout", "10\n", 0o644),
         "request-timeout: as root: sysctl fs.fuse.max_request_timeout=120",
@@ -301,10 +317,7 @@ fn a_dead_mount_is_found_and_the_remedy_takes_it_away() {
     };
     let alive = told(&here(&place.path()));
     assert!(alive.len() == 1 && alive[0]["state"] == "ok", "{alive:?}");
-    for server in place.servers() {
-        signal(server, "KILL");
-    }
-    wait_for("the server to go", || place.servers().is_empty());
+    place.kill();
     let dead = told(&here(&place.path()));
     assert!(dead.len() == 1 && dead[0]["state"] == "problem", "{dead:?}");
     let remedy = dead[0]["remedy"].as_str().unwrap().split(';').next().unwrap();

@@ -39,7 +39,7 @@ impl Args {
             self.repositories.config = file.exists().then_some(file);
         }
         let (config, told) = self.configuration();
-        let mut plan = Plan::of(config.as_ref(), self.mountpoint.take());
+        let mut plan = Plan::of(config.as_ref(), self.mountpoint.take(), self.repositories.config.clone());
         if config.is_none() && self.root.is_none() {
             // What is wrong with the configuration is told already.
             plan.cache_dir =

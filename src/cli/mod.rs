@@ -4,6 +4,7 @@
 //! messages and logs go to stderr; an error is one line there, and decides the exit code.
 
 mod args;
+mod automap;
 mod broker;
 mod browse;
 mod cache;
@@ -62,6 +63,7 @@ enum Verb {
     Doctor(doctor::Args),
     Verify(verify::Args),
     Cache(cache::Args),
+    Automap(automap::Args),
     Demo(demo::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -83,6 +85,7 @@ impl Verb {
             Verb::Doctor(args) => args.run(),
             Verb::Verify(args) => args.run(),
             Verb::Cache(args) => args.run(),
+            Verb::Automap(args) => args.run(),
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
             Verb::Broker(args) => args.run(),

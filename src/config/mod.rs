@@ -4,6 +4,7 @@
 //! [`source`] say what each key means; [`resolve`] puts them together with the arguments and the environment. Nothing
 //! here opens a repository, and nothing but [`password`] touches a secret.
 
+mod access;
 mod accounts;
 mod clones;
 mod command;
@@ -23,6 +24,7 @@ mod nearest;
 mod options;
 mod password;
 mod resolve;
+mod share;
 mod source;
 mod spec;
 mod values;
@@ -34,7 +36,8 @@ pub use group::{Group, MemberAt, MemberList, Place};
 pub use kind::{History, Metadata, SourceKind};
 pub use location::Location;
 pub use password::{Password, Secret};
-pub use source::{CacheShare, Part, is_reserved};
+pub use share::{CacheShare, Part};
+pub use source::is_reserved;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -443,6 +446,12 @@ pub fn duration(text: &str) -> Result<Duration> {
 /// become; `None` when there is to be none. No repository needs to be given.
 pub fn resolve_cache(typed: &Typed) -> Result<Option<(PathBuf, u64)>> {
     resolve::resolve_cache(typed, &resolve::Surroundings::of_process()?)
+}
+
+/// The names that can be mounted: of sources, groups and profiles. Those that could mean two things are left out. Errors:
+/// `Usage`, naming the line of the file.
+pub fn names(typed: &Typed) -> Result<Vec<String>> {
+    spec::names(typed, &resolve::Surroundings::of_process()?)
 }
 
 /// Whether there is a configuration file that counts; one that cannot be read is there.

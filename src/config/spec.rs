@@ -68,6 +68,21 @@ fn meaning(spec: &OsStr, typed: &Typed, around: &Surroundings) -> Result<Meaning
         _ => return Ok(Meaning::Repository(spec.to_owned())),
     };
     let sources = sources(typed, around)?;
+    match named(name, is_word, &sources, typed, around)? {
+        Some(meaning) => Ok(meaning),
+        None if is_word => Err(unknown(name, &sources, typed, around)),
+        None => Ok(Meaning::Repository(spec.to_owned())),
+    }
+}
+
+/// What a name means where `sources` are configured; `None` when it is nobody's. Errors: it could mean two things.
+fn named(
+    name: &str,
+    is_word: bool,
+    sources: &[String],
+    typed: &Typed,
+    around: &Surroundings,
+) -> Result<Option<Meaning>> {
     let is_source = match sources.iter().filter(|source| *source == name).count() {
         2.. => {
             let says = format!("several sources are called {name}; give each a name of its own (name = …)");
@@ -75,14 +90,12 @@ fn meaning(spec: &OsStr, typed: &Typed, around: &Surroundings) -> Result<Meaning
         }
         count => count == 1,
     };
-    let profile = profile(name, typed, around);
     let is_everything = is_word && EVERYTHING.contains(&name);
-    match (is_everything, is_source, profile) {
-        (true, false, None) => Ok(Meaning::Everything),
-        (false, true, None) => Ok(Meaning::Source(name.to_owned())),
-        (false, false, Some(file)) => Ok(Meaning::Profile(name.to_owned(), file)),
-        (false, false, None) if is_word => Err(unknown(name, &sources, typed, around)),
-        (false, false, None) => Ok(Meaning::Repository(spec.to_owned())),
+    match (is_everything, is_source, profile(name, typed, around)) {
+        (true, false, None) => Ok(Some(Meaning::Everything)),
+        (false, true, None) => Ok(Some(Meaning::Source(name.to_owned()))),
+        (false, false, Some(file)) => Ok(Some(Meaning::Profile(name.to_owned(), file))),
+        (false, false, None) => Ok(None),
         (true, ..) => {
             let says =
                 format!("{name} stands for all that is configured, and a source or profile is called so too");
@@ -109,6 +122,28 @@ fn sources(typed: &Typed, around: &Surroundings) -> Result<Vec<String>> {
     let config = resolve_said(typed, around)?;
     let names = config.sources.into_iter().map(|source| source.name);
     Ok(names.chain(config.groups.into_iter().map(|group| group.name)).collect())
+}
+
+/// The names that mean a source or a profile, in alphabetical order.
+pub fn names(typed: &Typed, around: &Surroundings) -> Result<Vec<String>> {
+    // What the environment names is nobody's configuration.
+    let typed = Typed { spec: Some("all".into()), ..typed.clone() };
+    let sources = sources(&typed, around)?;
+    let mut names = sources.clone();
+    for file in files::candidates(&typed, around) {
+        let Some(Ok(beside)) = file.parent().map(std::fs::read_dir) else { continue };
+        let files = beside.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let names_of = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        names.extend(names_of.filter_map(|path| path.file_stem()?.to_str().map(str::to_owned)));
+    }
+    names.sort_unstable();
+    names.dedup();
+    let is_one = |name: &String| {
+        let meaning = named(name, true, &sources, &typed, around);
+        matches!(meaning, Ok(Some(Meaning::Source(_) | Meaning::Profile(..))))
+    };
+    names.retain(is_one);
+    Ok(names)
 }
 
 /// The file of the profile called `name`, if there is one.
@@ -159,18 +194,22 @@ mod tests {
             path
         }
 
-        fn mean(&self, spec: impl AsRef<OsStr>, options: &[&str]) -> Result<Config> {
+        fn around(&self) -> Surroundings {
             let environment = |name: &str| match name {
                 "RESTIC_REPOSITORY" => Some("/srv/of-the-environment".into()),
                 "HOME" => Some(self.0.path().join("home").into()),
                 _ => None,
             };
-            let around = Surroundings {
+            Surroundings {
                 environment: Environment::from(environment),
                 is_root: false,
                 system_file: self.0.path().join("etc/config.toml"),
                 directory: "/".into(),
-            };
+            }
+        }
+
+        fn mean(&self, spec: impl AsRef<OsStr>, options: &[&str]) -> Result<Config> {
+            let around = self.around();
             let options = options.iter().map(|option| (*option).to_owned()).collect();
             resolve(&Typed { spec: Some(spec.as_ref().to_owned()), options, ..Typed::default() }, &around)
         }
@@ -278,6 +317,16 @@ mod tests {
         for spec in ["lab", "none", "home"] {
             assert!(machine.refuses(spec).contains("config.toml:1"), "{spec}");
         }
+    }
+
+    #[test]
+    fn names_are_those_that_mean_one_thing() {
+        let machine = Machine::new();
+        machine.file("etc/web.toml", "");
+        machine.file("etc/none.toml", "");
+        machine.file("etc/notes.txt", "");
+        let around = machine.around();
+        assert_eq!(names(&Typed::default(), &around).unwrap(), ["home", "lab", "users"]);
     }
 
     #[test]

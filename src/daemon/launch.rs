@@ -22,7 +22,7 @@ use super::given::Given;
 use super::handover::{Answer, Orders};
 use super::ours;
 use super::programs::Inherited;
-use super::{mountpoint, places, process, recognise};
+use super::{mountpoint, notify, places, process, recognise};
 use crate::config::{Config, SourceKind, Typed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
@@ -49,6 +49,8 @@ const KEPT: &[&str] = &[
     "AWS_ROLE_SESSION_NAME",
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
+    // Sources that are added while it is mounted have their passwords there too.
+    "CREDENTIALS_DIRECTORY",
 ];
 
 /// How long a serving process may take to clean up after itself.
@@ -158,7 +160,10 @@ fn this_program(orders: &Orders, stdin: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("backupfs").arg(if has_broker(orders) { "broker" } else { "serve" });
     command.args(orders.given.then_some("--given")).arg(&orders.mountpoint).stdin(stdin);
-    command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    // In the background a service manager would hear of a mount that is not the service.
+    let of_service: &[&str] = if orders.foreground { &notify::VARIABLES } else { &[] };
+    let kept = KEPT.iter().chain(of_service).filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().envs(kept);
     command
 }
 

@@ -20,6 +20,7 @@ mod launch;
 mod life;
 mod metrics;
 mod mountpoint;
+mod notify;
 mod open;
 mod ours;
 mod own;
@@ -49,7 +50,7 @@ pub use ours::{Mounted, mounts};
 pub use probe::{members, round_trips};
 pub use serve::{LeftOpen, serve_handed_over};
 pub use signals::on_interrupt;
-pub use unmount::unmount;
+pub use unmount::{remove_dead, unmount};
 pub use verify::{Damaged, Share, Stop, Verified, Wish, verify};
 
 use tokio::runtime::{Builder, Runtime};

@@ -18,6 +18,7 @@ use super::given::GivenMount;
 use super::handover::{Answer, Orders};
 use super::life::{Life, Mounter, Served};
 use super::metrics::Socket;
+use super::notify::Manager;
 use super::own::OwnMount;
 use super::reload::Reload;
 use super::{confine, open, process, runtime, signals, translate};
@@ -61,7 +62,11 @@ pub fn serve_handed_over(left: LeftOpen) -> Result<()> {
         give_up_after(orders.config.mount.mount_timeout, life.clone());
         return serve(&orders, &life, broker.as_ref(), |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
-            life.set_ready()
+            life.set_ready()?;
+            if let Some(manager) = Manager::of_process() {
+                manager.ready(&orders.mountpoint);
+            }
+            Ok(())
         });
     }
     // Both before there is another thread, which would keep what it has.

@@ -26,6 +26,15 @@ pub fn unmount(typed: &Path, lazy: bool) -> Result<()> {
     })
 }
 
+/// Takes away what is mounted at `typed` if it is ours and its server has died. Errors: it cannot be unmounted.
+pub fn remove_dead(typed: &Path) -> Result<()> {
+    let mountpoint = mountpoint::absolute(typed)?;
+    while ours::seen_at(&mountpoint)?.is_some() && ours::is_dead(&mountpoint) {
+        fuse::unmount(&mountpoint, true)?;
+    }
+    Ok(())
+}
+
 /// At most this many processes are named.
 const NAMED: usize = 5;
 

@@ -23,7 +23,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("usr/sbin/mount.backupfs", "", 0o755),
     ("etc/fuse.conf", "user_allow_other\n", 0o644),
     ("etc/updatedb.conf", "PRUNEFS = \"NFS proc fuse.backupfs\"\nPRUNEPATHS = \"/tmp\"\n", 0o644),
-    ("etc/fstab", "home /mnt/backups backupfs nofail,users,allow_other 0 0\n", 0o644),
+    ("etc/fstab", "restic /mnt/backups backupfs nofail,users,allow_other 0 0\n", 0o644),
     ("etc/apparmor.d/fusermount3", PROFILE, 0o644),
     ("etc/auto.backups", "* -fstype=backupfs,ro :&\n", 0o644),
     ("usr/lib/systemd/system/autofs.service", "[Service]\nExecStart=/usr/sbin/automount\n", 0o644),
@@ -203,6 +203,22 @@ const FAULTS: &[Fault] = &[
         "no mountpoint",
         |m| fs::remove_dir(m.path("mnt/backups")).unwrap(),
         "fstab: as root: mkdir -p /mnt/backups",
+    ),
+    (
+        "a source that has another name now",
+        |m| {
+            m.write(
+                "etc/backupfs/config.toml",
+                "[[source]]\nname = \"resticc\"\nurl = \"/srv/restic\"\n",
+                0o644,
+            )
+        },
+        "fstab: correct it, and try it: mount -f -v /mnt/backups",
+    ),
+    (
+        "an option that is none",
+        |m| m.write("etc/fstab", "restic /mnt/backups backupfs nofail,refesh=5s 0 0\n", 0o644),
+        "fstab: correct it, and try it: mount -f -v /mnt/backups",
     ),
     (
         "an impatient kernel",

@@ -5,6 +5,7 @@
 // The lints' exemption of tests knows only functions marked #[test], not what these share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod automap;
 mod broker;
 mod busy;
 mod cache;

@@ -112,21 +112,26 @@ def unmounted(at):
     """Unmounts with umount(8); nothing of it may remain."""
     run("umount", at)
     assert not mounts_below(at), f"still mounted: {at}"
-    until(lambda: not servers(at), 5, f"the daemon of {at} has ended")
+    until(lambda: not daemons(at), 5, f"the daemon of {at} has ended")
 
 
-def servers(at=None):
-    """The processes that serve a mount (of one place): their ids."""
-    found = []
+def servers(at, verbs=("serve",)):
+    """The processes that serve mounts at or below a place: their ids."""
+    found, at = [], os.fsencode(at)
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                words = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+                words = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
             except OSError:
                 continue
-            if words[:1] == [b"backupfs"] and words[1:2] == [b"serve"] and (at is None or words[2] == os.fsencode(at)):
+            if words[0] == b"backupfs" and words[1:2] and words[1].decode() in verbs and (words[-1] == at or words[-1].startswith(at + b"/")):
                 found.append(int(entry))
     return found
+
+
+def daemons(at):
+    """The same, with those that keep rights for them."""
+    return servers(at, ("serve", "broker"))
 
 
 class Syslog:

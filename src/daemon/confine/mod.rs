@@ -115,7 +115,7 @@ fn hold_to(limits: &Limits) -> Result<Files> {
     let ruled = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)
-        .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST)))
+        .and_then(|ruleset| ruleset.scope(Scope::Signal))
         .and_then(Ruleset::create)
         .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(&limits.read, read)))
         .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(&limits.write, all)))

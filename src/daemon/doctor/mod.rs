@@ -81,16 +81,22 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Where the cache lies.
     pub cache_dir: Option<PathBuf>,
+    /// There is a configuration without mistakes.
+    pub is_configured: bool,
+    /// The file of it that was named; without one, this machine's.
+    pub file: Option<PathBuf>,
 }
 
 impl Plan {
-    /// What `config` plans, if there is one; at `mountpoint` when that was typed.
-    pub fn of(config: Option<&Config>, mountpoint: Option<PathBuf>) -> Self {
+    /// What `config` plans, if there is one; at `mountpoint` when that was typed. It was read from `file` if that is said.
+    pub fn of(config: Option<&Config>, mountpoint: Option<PathBuf>, file: Option<PathBuf>) -> Self {
         Plan {
             mountpoint: mountpoint.or_else(|| config?.mount.mountpoint.clone()),
             allow_other: config.is_some_and(|config| config.mount.allow_other),
             timeout: config.map(|config| config.mount.timeout),
             cache_dir: config.and_then(|config| config.cache_dir.clone()),
+            is_configured: config.is_some(),
+            file,
         }
     }
 }
@@ -116,7 +122,7 @@ pub fn examine(root: Option<&Path>, plan: &Plan) -> Result<Vec<Finding>> {
     findings.extend(walkers::findings(&machine, &places));
     findings.push(clock::finding(&machine));
     findings.extend(plan.cache_dir.as_deref().map(|dir| cachedir::finding(&machine, dir)));
-    findings.extend(table::findings(&machine, &lines));
+    findings.extend(table::findings(&machine, plan, &lines));
     findings.extend(units::findings(&machine));
     findings.extend(autofs::finding(&machine));
     findings.extend(mounts::findings(&machine, &mounted));
@@ -131,7 +137,7 @@ mod tests {
     #[test]
     fn an_empty_machine_lacks_fuse_and_nothing_panics() {
         let fixture = Fixture::new(true);
-        let plan = Plan::of(None, Some("/mnt/backups".into()));
+        let plan = Plan::of(None, Some("/mnt/backups".into()), None);
         let findings = examine(Some(fixture.path()), &plan).unwrap();
         let problems: Vec<&str> =
             findings.iter().filter(|f| f.state == State::Problem).map(|f| f.check).collect();

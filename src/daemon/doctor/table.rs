@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::machine::{Machine, said, unescaped};
 use super::{Finding, Plan};
+use crate::config::{self, Typed};
 use crate::daemon::Mounted;
+use crate::error::Result;
 
 /// A place to mount at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub(super) struct Place {
 /// A line of fstab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
+    spec: PathBuf,
     dir: PathBuf,
     fstype: String,
     options: Vec<String>,
@@ -29,6 +32,15 @@ impl Line {
     fn has(&self, option: &str) -> bool {
         self.options.iter().any(|has| has == option)
     }
+
+    /// Whether the configuration has what it mounts, with these options. Errors: what is wrong with it.
+    fn resolved(&self, file: Option<PathBuf>) -> Result<()> {
+        // The helper's own.
+        let options = self.options.iter().filter(|option| !option.starts_with("setuid="));
+        let options = options.map(String::as_str).collect::<Vec<_>>().join(",");
+        let spec = Some(self.spec.clone().into());
+        config::resolve(&Typed { spec, file, options: vec![options], ..Typed::default() }).map(drop)
+    }
 }
 
 /// The lines that mount backups.
@@ -36,10 +48,15 @@ pub(super) fn lines(machine: &Machine) -> Vec<Line> {
     let text = machine.text("/etc/fstab").unwrap_or_default();
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, dir, fstype, options, ..] = fields.as_slice() else { return None };
+        let [spec, dir, fstype, options, ..] = fields.as_slice() else { return None };
         let options = options.split(',').map(str::to_owned).collect();
         let is_ours = matches!(*fstype, "backupfs" | "fuse.backupfs");
-        is_ours.then(|| Line { dir: unescaped(dir), fstype: (*fstype).to_owned(), options })
+        is_ours.then(|| Line {
+            spec: unescaped(spec),
+            dir: unescaped(dir),
+            fstype: (*fstype).to_owned(),
+            options,
+        })
     };
     // A `#` within a field is one of its letters: only whole lines are remarks.
     text.lines().filter(|text| said(text).next().is_some()).filter_map(line).collect()
@@ -73,7 +90,7 @@ pub(super) fn places(machine: &Machine, plan: &Plan, lines: &[Line], mounted: &[
 }
 
 /// What the lines need to work.
-pub(super) fn findings(machine: &Machine, lines: &[Line]) -> Vec<Finding> {
+pub(super) fn findings(machine: &Machine, plan: &Plan, lines: &[Line]) -> Vec<Finding> {
     const CHECK: &str = "fstab";
     if lines.is_empty() {
         return Vec::new();
@@ -88,6 +105,14 @@ pub(super) fn findings(machine: &Machine, lines: &[Line]) -> Vec<Finding> {
     }
     for line in lines {
         let dir = line.dir.display();
+        let resolved = if plan.is_configured { line.resolved(plan.file.clone()) } else { Ok(()) };
+        if let Err(error) = resolved {
+            findings.push(Finding::problem(
+                CHECK,
+                format!("the line of /etc/fstab for {dir} mounts nothing: {error}"),
+                format!("correct it, and try it: mount -f -v {dir}"),
+            ));
+        }
         let makes_it = line.options.iter().any(|option| option.starts_with("x-mount.mkdir"));
         // What cannot be looked at may be a dead mount, which another check tells.
         if !makes_it && matches!(machine.lstat(&line.dir), Ok(None)) {
@@ -155,6 +180,8 @@ mod tests {
             allow_other: true,
             timeout: None,
             cache_dir: None,
+            is_configured: false,
+            file: None,
         };
         let found = places(&machine, &plan, &lines(&machine), &mounted);
         let place = |path: &str, by_users, allow_other| Place { path: path.into(), by_users, allow_other };
@@ -175,7 +202,7 @@ mod tests {
     fn lines_want_a_helper_a_directory_and_a_boot_that_goes_on() {
         let told = |fixture: Fixture| -> Vec<(State, String)> {
             let machine = fixture.machine();
-            let found = findings(&machine, &lines(&machine));
+            let found = findings(&machine, &Plan::of(None, None, None), &lines(&machine));
             found
                 .into_iter()
                 .map(|f| (f.state, format!("{} {}", f.says, f.remedy.unwrap_or_default())))

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::io::Errno;
 
+use super::ahead;
 use super::beneath;
-use super::entries::{self, Entries, Found, Reading};
+use super::entries::{self, Entries, Found, Names, Reading};
 use super::file::HostFile;
 use super::place::Place;
 use super::stat::Stat;
 use super::xattrs::{HostXattrs, Way};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::source::chunked::{Boarding, Waiter};
 use crate::tree::{
     Content, Cookie, Dir, Entry, FileType, Identity, Listing, Meta, Node, Sink, Step, Validity,
 };
+
+/// A reading that ended without a word is begun anew, at most this often.
+const TRIES: usize = 3;
 
 /// A directory at its place.
 #[derive(Clone)]
@@ -63,7 +68,7 @@ impl HostDir {
     }
 
     /// The entries, if they are in memory and not too old.
-    fn at_hand(&self) -> Option<Arc<Entries>> {
+    pub(super) fn at_hand(&self) -> Option<Arc<Entries>> {
         let view = &self.place.view;
         let kept = view.host.shared.directories.get(&self.place.key())?;
         let entries = kept.downcast::<Entries>().ok()?;
@@ -79,24 +84,73 @@ impl HostDir {
             return Step::ok(entries);
         }
         let dir = self.clone();
-        self.wait(move || dir.read())
+        Step::wait(async move {
+            for _ in 0..TRIES {
+                if let Some(read) = dir.begin().await {
+                    return read;
+                }
+            }
+            Err(dir.place.explain(None, Error::new(Kind::Internal, "the reading of a directory died")))
+        })
+    }
+
+    /// Begins to read the entries, unless somebody does. Within a runtime.
+    fn begin(&self) -> Waiter<Result<Arc<Entries>>> {
+        match self.place.view.host.reading.board(self.place.key()) {
+            Boarding::Join(waiter) => waiter,
+            Boarding::Lead(landing) => {
+                let (waiter, dir) = (landing.waiter(), self.clone());
+                let read = self.wait(move || dir.read()).resolve();
+                tokio::spawn(async move { landing.land(read.await) });
+                waiter
+            }
+        }
+    }
+
+    /// Reads the entries before anybody asks, unless there are very many; what fails is told to who asks.
+    pub(super) fn read_ahead(&self) {
+        let (dir, runtime) = (self.clone(), &self.place.view.runtime);
+        runtime.spawn(async move {
+            let host = Arc::clone(&dir.place.view.host);
+            let Ok(_permit) = host.ahead.acquire().await else { return };
+            let Boarding::Lead(landing) = host.reading.board(dir.place.key()) else { return };
+            if dir.at_hand().is_some() {
+                return;
+            }
+            let read = host.run(move || dir.read_up_to(ahead::MOST));
+            if let Ok(Some(entries)) = read.await {
+                entries.walk.expect();
+                landing.land(Ok(entries));
+            }
+        });
     }
 
     /// Reads the entries. Blocks.
     fn read(&self) -> Result<Arc<Entries>> {
-        self.read_now().map_err(|error| self.place.explain(None, error))
+        let read = self.read_up_to(usize::MAX).map_err(|error| self.place.explain(None, error))?;
+        read.ok_or_else(|| Error::new(Kind::Internal, "a directory without end"))
     }
 
-    fn read_now(&self) -> Result<Arc<Entries>> {
+    /// Reads the entries if there are no more than `most`. Blocks.
+    fn read_up_to(&self, most: usize) -> Result<Option<Arc<Entries>>> {
         let view = &self.place.view;
         let is_near = view.opened()?.is_near;
         let dir = self.place.open()?;
         let (_, device) = Stat::of(&dir).map_err(|e| Error::io("stat", e.into()))?;
+        let names = Names::list(&dir)?;
+        if names.len() > most {
+            return Ok(None);
+        }
         let omit = &mut |name: &[u8], error| view.host.omit(view, &self.place.path_of(name), &error);
-        let entries = Arc::new(Entries::read(Reading { dir, device, is_near, omit })?);
+        let entries = Arc::new(Entries::read(&names, Reading { dir, device, is_near, omit })?);
         let weight = entries.weight();
         view.host.shared.directories.insert(self.place.key(), Arc::clone(&entries) as _, weight);
-        Ok(entries)
+        Ok(Some(entries))
+    }
+
+    /// The directory `name` in it.
+    pub(super) fn below(&self, name: &[u8]) -> Self {
+        HostDir::at(Arc::new(self.place.join(name)))
     }
 
     /// Looks one name up without reading the whole directory. Blocks.
@@ -139,7 +193,7 @@ impl HostDir {
         let meta = self.meta(stat, target, has_xattrs);
         let content = match meta.kind {
             FileType::Dir if stat.is_border => Content::Dir(Arc::new(Border)),
-            FileType::Dir => Content::Dir(Arc::new(HostDir::at(Arc::new(self.place.join(name))))),
+            FileType::Dir => Content::Dir(Arc::new(self.below(name))),
             FileType::File => Content::File(Arc::new(self.file(name, stat))),
             FileType::Symlink => Content::Symlink(Bytes::copy_from_slice(target)),
             _ => Content::Special,
@@ -182,6 +236,7 @@ impl Dir for HostDir {
 
     fn listing(&self) -> Step<Arc<dyn Listing>> {
         let dir = self.clone();
+        ahead::after(self);
         self.entries().map(move |entries| Ok(Arc::new(Listed { dir, entries }) as Arc<dyn Listing>))
     }
 }

@@ -4,11 +4,12 @@
 //! or went meanwhile.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::ahead::Walk;
 use super::beneath;
 use super::stat::{Device, Stat};
 use super::xattrs::Way;
@@ -21,6 +22,12 @@ const LINKS: u32 = 8;
 /// Inode numbers as far as they fit into a position.
 const NUMBERS: u64 = (1 << (62 - LINKS)) - 1;
 
+/// So many entries a thread takes at a time; from so many times that on, and with so many threads, they are looked at
+/// side by side.
+const AT_ONCE: usize = 128;
+const MANY: usize = 4;
+const HANDS: usize = 4;
+
 /// A directory in memory.
 pub(super) struct Entries {
     /// Names, and after the name of a symbolic link its target.
@@ -30,6 +37,8 @@ pub(super) struct Entries {
     /// Numbers of rows in the order of their names.
     by_name: Box<[u32]>,
     read: Instant,
+    /// Who goes through it.
+    pub walk: Walk,
 }
 
 /// An entry.
@@ -81,35 +90,21 @@ pub(super) struct Reading<'a, D> {
 }
 
 impl Entries {
-    /// Reads a directory. Blocks. Errors: `Denied` when none of its entries may be looked at, `Stale` when it was removed.
-    pub(super) fn read<D: AsFd>(reading: Reading<'_, D>) -> Result<Self> {
-        let mut names = Vec::new();
-        let mut listed: Vec<(u64, usize, u8)> = Vec::new();
-        beneath::visit(&reading.dir, |name, ino| {
-            // No file system of Linux has a longer name.
-            if let Ok(length) = u8::try_from(name.len()) {
-                listed.push((ino & NUMBERS, names.len(), length));
-                names.extend_from_slice(name);
-            }
-        })
-        .map_err(|e| if e == Errno::NOENT { removed() } else { Error::io("listing", e.into()) })?;
-        let name_of = |&(_, start, length): &(u64, usize, u8)| {
-            names.get(start..start + usize::from(length)).unwrap_or_default()
-        };
-        listed.sort_unstable_by(|one, other| (one.0, name_of(one)).cmp(&(other.0, name_of(other))));
-        let mut gathered = Gathered::of(&reading);
-        for entry in &listed {
-            gathered.add(&reading, entry.0, name_of(entry));
-        }
-        let Gathered { text, rows, refused, .. } = gathered;
+    /// Reads the entries that are called `names`. Blocks. Errors: `Denied` when none of its entries may be looked at.
+    pub(super) fn read<D: AsFd + Sync>(names: &Names, reading: Reading<'_, D>) -> Result<Self> {
+        let Part { text, rows, refused } = names.look(&reading)?;
         if rows.is_empty() && !refused.is_empty() && refused.iter().all(|(_, e)| e.kind() == Kind::Denied) {
             return Err(Error::new(Kind::Denied, "its entries may not be looked at"));
         }
         refused.into_iter().for_each(|(name, error)| (reading.omit)(&name, error));
-        let too_many = |_| Error::new(Kind::Corrupt, "too many entries");
-        let mut by_name: Vec<u32> = (0..u32::try_from(rows.len()).map_err(too_many)?).collect();
-        let mut entries =
-            Entries { text: text.into(), rows: rows.into(), by_name: Box::default(), read: Instant::now() };
+        let mut by_name: Vec<u32> = (0..u32::try_from(rows.len()).map_err(too_large)?).collect();
+        let mut entries = Entries {
+            text: text.into(),
+            rows: rows.into(),
+            by_name: Box::default(),
+            read: Instant::now(),
+            walk: Walk::default(),
+        };
         by_name.sort_unstable_by_key(|at| entries.name(*at));
         entries.by_name = by_name.into();
         Ok(entries)
@@ -161,38 +156,34 @@ impl Entries {
     }
 }
 
-/// Entries while they are looked at.
-struct Gathered {
-    /// Where extended attributes are asked for at once.
-    way: Option<Way>,
+/// Entries that were looked at.
+#[derive(Default)]
+struct Part {
     text: Vec<u8>,
     rows: Vec<Row>,
-    /// The first free position.
-    free: Cookie,
     refused: Vec<(Vec<u8>, Error)>,
 }
 
-impl Gathered {
-    fn of<D: AsFd>(reading: &Reading<'_, D>) -> Self {
-        let way = reading.is_near.then(|| Way::into(&reading.dir));
-        Gathered { way, text: Vec::new(), rows: Vec::new(), free: 0, refused: Vec::new() }
-    }
-
-    fn add<D: AsFd>(&mut self, reading: &Reading<'_, D>, ino: u64, name: &[u8]) {
-        let at = self.free.max(ino << LINKS);
-        self.free = at + 1;
-        match self.row(reading, at, name) {
+impl Part {
+    /// Looks at what is called `name` and has its position at `at`; `way` is where extended attributes are asked for.
+    fn add(&mut self, dir: impl AsFd, device: Device, way: Option<&mut Way>, at: Cookie, name: &[u8]) {
+        match self.row(dir, device, way, at, name) {
             Ok(row) => self.rows.push(row),
             Err(error) => self.refused.push((name.to_vec(), error)),
         }
     }
 
-    fn row<D: AsFd>(&mut self, reading: &Reading<'_, D>, at: Cookie, name: &[u8]) -> Result<Row> {
-        let (stat, target) =
-            look(&reading.dir, name, reading.device).map_err(|e| Error::io("stat", e.into()))?;
-        let too_much = |_| Error::new(Kind::Corrupt, "the directory is too large");
-        let start = u32::try_from(self.text.len()).map_err(too_much)?;
-        let has = match self.way.as_mut().map(|way| way.has_any(name)) {
+    fn row(
+        &mut self,
+        dir: impl AsFd,
+        device: Device,
+        way: Option<&mut Way>,
+        at: Cookie,
+        name: &[u8],
+    ) -> Result<Row> {
+        let (stat, target) = look(dir, name, device).map_err(|e| Error::io("stat", e.into()))?;
+        let start = u32::try_from(self.text.len()).map_err(too_large)?;
+        let has = match way.map(|way| way.has_any(name)) {
             None => UNKNOWN,
             Some(false) => NONE,
             Some(true) => SOME,
@@ -202,12 +193,111 @@ impl Gathered {
         Ok(Row {
             at,
             name: start,
-            target: u16::try_from(target.len()).map_err(too_much)?,
-            length: u8::try_from(name.len()).map_err(too_much)?,
+            target: u16::try_from(target.len()).map_err(too_large)?,
+            length: u8::try_from(name.len()).map_err(too_large)?,
             attributes: AtomicU8::new(has),
             stat,
         })
     }
+
+    /// Takes in what comes behind it.
+    fn append(&mut self, mut other: Part) -> Result<()> {
+        let base = u32::try_from(self.text.len()).map_err(too_large)?;
+        for row in &mut other.rows {
+            row.name = row.name.checked_add(base).ok_or_else(|| too_large(()))?;
+        }
+        self.text.append(&mut other.text);
+        self.rows.append(&mut other.rows);
+        self.refused.append(&mut other.refused);
+        Ok(())
+    }
+}
+
+/// The names in a directory, in the order of their positions.
+pub(super) struct Names {
+    text: Vec<u8>,
+    /// Position, where in the text, and how long.
+    listed: Vec<(Cookie, usize, u8)>,
+}
+
+impl Names {
+    /// Lists an open directory. Blocks. Errors: `Stale` when it was removed.
+    pub(super) fn list(dir: impl AsFd) -> Result<Self> {
+        let (mut text, mut listed) = (Vec::new(), Vec::new());
+        beneath::visit(dir, |name, ino| {
+            // No file system of Linux has a longer name.
+            if let Ok(length) = u8::try_from(name.len()) {
+                listed.push((ino & NUMBERS, text.len(), length));
+                text.extend_from_slice(name);
+            }
+        })
+        .map_err(|e| if e == Errno::NOENT { removed() } else { Error::io("listing", e.into()) })?;
+        let mut names = Names { text, listed };
+        let mut listed = std::mem::take(&mut names.listed);
+        listed.sort_unstable_by(|one, other| (one.0, names.of(one)).cmp(&(other.0, names.of(other))));
+        let mut free = 0;
+        for (at, ..) in &mut listed {
+            *at = free.max(*at << LINKS);
+            free = *at + 1;
+        }
+        Ok(Names { listed, ..names })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.listed.len()
+    }
+
+    fn of(&self, &(_, start, length): &(Cookie, usize, u8)) -> &[u8] {
+        self.text.get(start..start + usize::from(length)).unwrap_or_default()
+    }
+
+    /// Looks at all of them; at many of a near file system on several threads, so that a disk has more than one question
+    /// at a time. Each takes the next few, and so all stay near each other on the disk.
+    fn look<D: AsFd + Sync>(&self, reading: &Reading<'_, D>) -> Result<Part> {
+        let (dir, device, is_near) = (&reading.dir, reading.device, reading.is_near);
+        let next = AtomicUsize::new(0);
+        let chunks: Vec<_> = self.listed.chunks(AT_ONCE).collect();
+        let work = || {
+            let mut way = is_near.then(|| Way::into(dir));
+            let mut done = Vec::new();
+            while let (number, Some(chunk)) = taken(&next, &chunks) {
+                let mut part = Part::default();
+                for entry in *chunk {
+                    part.add(dir, device, way.as_mut(), entry.0, self.of(entry));
+                }
+                done.push((number, part));
+            }
+            done
+        };
+        let mut done = std::thread::scope(|scope| {
+            let more = if is_near && chunks.len() >= MANY { HANDS - 1 } else { 0 };
+            // Where there are no threads to be had, it goes without.
+            let spawned = (0..more).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok());
+            let others: Vec<_> = spawned.collect();
+            let mut done = work();
+            for other in others {
+                done.extend(
+                    other.join().map_err(|_| Error::new(Kind::Internal, "a thread that lists died"))?,
+                );
+            }
+            Ok::<_, Error>(done)
+        })?;
+        done.sort_unstable_by_key(|(number, _)| *number);
+        let mut all = Part::default();
+        done.into_iter().try_for_each(|(_, part)| all.append(part))?;
+        Ok(all)
+    }
+}
+
+/// The next of `chunks`, with its number.
+fn taken<'a, T>(next: &AtomicUsize, chunks: &'a [T]) -> (usize, Option<&'a T>) {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    (number, chunks.get(number))
+}
+
+fn too_large<E>(_: E) -> Error {
+    Error::new(Kind::Corrupt, "the directory is too large")
 }
 
 /// The attributes of the entry `name`, and where it leads, byte for byte, if it is a symbolic link.
@@ -229,6 +319,7 @@ pub(super) fn removed() -> Error {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     use super::*;
@@ -236,7 +327,9 @@ mod tests {
     fn read(path: &Path) -> Result<Entries> {
         let dir = fs::File::open(path).unwrap();
         let (_, device) = Stat::of(&dir).unwrap();
-        Entries::read(Reading { dir, device, is_near: true, omit: &mut |name, e| panic!("{name:?}: {e}") })
+        let reading =
+            Reading { dir: &dir, device, is_near: true, omit: &mut |name, e| panic!("{name:?}: {e}") };
+        Entries::read(&Names::list(&dir)?, reading)
     }
 
     fn names(entries: &Entries) -> Vec<String> {
@@ -246,18 +339,21 @@ mod tests {
     #[test]
     fn every_entry_is_found_by_name_and_by_position() {
         let dir = tempfile::tempdir().unwrap();
-        for n in 0..500 {
-            fs::write(dir.path().join(format!("file {n}")), "x").unwrap();
+        for n in 0..MANY * AT_ONCE + 300 {
+            fs::write(dir.path().join(format!("file {n}")), "x".repeat(n % 100)).unwrap();
         }
         std::os::unix::fs::symlink("to/where", dir.path().join("link")).unwrap();
         let entries = read(dir.path()).unwrap();
-        assert_eq!(entries.from(0).count(), 501);
+        assert_eq!(entries.from(0).count(), MANY * AT_ONCE + 301);
         let mut last = None;
         for found in entries.from(0) {
             assert!(last < Some(found.at));
             last = Some(found.at);
             assert_eq!(entries.at(found.at).unwrap().name, found.name);
             assert_eq!(entries.find(found.name).unwrap().at, found.at);
+            let meta =
+                fs::symlink_metadata(dir.path().join(std::str::from_utf8(found.name).unwrap())).unwrap();
+            assert_eq!((found.stat.ino, found.stat.size), (meta.ino(), meta.len()));
         }
         assert!(last.unwrap() < 1 << 62);
         assert_eq!(entries.find(b"link").unwrap().target, b"to/where");
@@ -303,8 +399,6 @@ mod tests {
         fs::create_dir(&gone).unwrap();
         let open = fs::File::open(&gone).unwrap();
         fs::remove_dir(&gone).unwrap();
-        let (_, device) = Stat::of(&open).unwrap();
-        let reading = Reading { dir: open, device, is_near: true, omit: &mut |_, _| () };
-        assert_eq!(Entries::read(reading).err().unwrap().kind(), Kind::Stale);
+        assert_eq!(Names::list(&open).err().unwrap().kind(), Kind::Stale);
     }
 }

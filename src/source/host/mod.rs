@@ -5,10 +5,11 @@
 //! of nodes are light: a path below the top. Descriptors are few and closed when idle ([`descriptor`]), so a file system
 //! can be unmounted while its snapshots are known.
 //!
-//! Directories are read whole, names first, then attributes in the order of inodes ([`entries`]), and kept in the memory
-//! that all sources share. Calls that may block run on the threads of the file system's [`crate::store::Place`], a
+//! Directories are read whole, names first, then attributes in the order of inodes ([`entries`]), where somebody walks ahead
+//! of him ([`ahead`]), and kept in the memory that all sources share. Calls that may block run on the threads of the file system's [`crate::store::Place`], a
 //! bounded number for each source.
 
+mod ahead;
 mod ancestors;
 mod beneath;
 mod descriptor;

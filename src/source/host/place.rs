@@ -31,8 +31,16 @@ impl Place {
 
     /// The directory `name` in this one.
     pub(super) fn join(&self, name: &[u8]) -> Self {
-        let hash = hash(&[b"directory", &self.hash.to_le_bytes(), name]);
-        Place { view: Arc::clone(&self.view), path: self.path_of(name), hash }
+        Place { view: Arc::clone(&self.view), path: self.path_of(name), hash: below(self.hash, name) }
+    }
+
+    /// The directory that it is in, and its name there; `None` for the top.
+    pub(super) fn above(&self) -> Option<(Self, &[u8])> {
+        let name = self.path.rsplit(|byte| *byte == b'/').next().filter(|name| !name.is_empty())?;
+        let above = self.path.get(..self.path.len().saturating_sub(name.len() + 1)).unwrap_or_default();
+        let names = above.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        let hash = names.fold(self.view.hash, below);
+        Some((Place { view: Arc::clone(&self.view), path: above.into(), hash }, name))
     }
 
     /// The path of `name` in this directory.
@@ -63,4 +71,9 @@ impl Place {
             None => self.view.explain(&self.path, error),
         }
     }
+}
+
+/// The hash of `name` in the directory of this one.
+fn below(above: u128, name: &[u8]) -> u128 {
+    hash(&[b"directory", &above.to_le_bytes(), name])
 }

@@ -19,12 +19,12 @@ use crate::tree::{
     Ancestors, Content, Dir, Entry, FileType, Identity, Listing, Node, Opened, Reader, Step, Validity,
 };
 
-fn host() -> Arc<Host> {
+pub(super) fn host() -> Arc<Host> {
     Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(8 << 20)))
 }
 
 /// A directory, opened by its path whenever it has to be.
-fn tree(path: &Path, snapshot: &str, validity: Validity) -> Tree {
+pub(super) fn tree(path: &Path, snapshot: &str, validity: Validity) -> Tree {
     let path = path.to_owned();
     let root = move || {
         let fd = fs::File::open(&path).map_err(|e| Error::io("top", e))?;

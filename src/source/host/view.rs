@@ -10,14 +10,16 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::ahead;
 use super::beneath::{self, Waits};
 use super::descriptor::{Descriptor, Slot};
 use super::directory::HostDir;
+use super::entries::Entries;
 use super::place::Place;
 use super::stat::Stat;
 use super::xattrs::Way;
 use crate::error::{Error, Kind, Result};
-use crate::source::chunked::{Damage, Shared, hash};
+use crate::source::chunked::{Damage, Flights, Key, Shared, hash};
 use crate::store;
 use crate::tree::{Ancestors, FileType, Node, Opened, SnapshotId, Step, Validity};
 
@@ -68,6 +70,10 @@ pub struct Host {
     /// Of the source, in what is shared.
     pub(super) number: u32,
     damage: Damage,
+    /// Directories that are being read.
+    pub(super) reading: Arc<Flights<Key, Result<Arc<Entries>>>>,
+    /// How many are read before anybody asks.
+    pub(super) ahead: Arc<Semaphore>,
     /// The tops that are open, and some that were.
     tops: Mutex<Vec<Weak<Slot>>>,
 }
@@ -85,6 +91,8 @@ impl Host {
             shared,
             number,
             damage: Damage::default(),
+            reading: Flights::new(),
+            ahead: ahead::limit(),
             tops: Mutex::default(),
         })
     }
@@ -176,7 +184,7 @@ pub(super) struct Top {
 }
 
 impl View {
-    fn new(host: Arc<Host>, tree: &Tree, runtime: Handle) -> Arc<Self> {
+    pub(super) fn new(host: Arc<Host>, tree: &Tree, runtime: Handle) -> Arc<Self> {
         let path = (tree.path as u64).to_le_bytes();
         let hash = hash(&[b"tree", host.id.as_bytes(), tree.snapshot.as_bytes(), &path]);
         Arc::new(View {

@@ -37,6 +37,9 @@ use crate::observe::logging::{self, LogTarget};
 /// A worker that was told to end and has not, so long after, is killed.
 const GRACE: Duration = signals::DRAIN.saturating_add(Duration::from_secs(2));
 
+/// A worker that can tell by itself that it is not ready in time does.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// Keeps the mount whose orders come on stdin, until its worker has ended. Answers with which code to end.
 pub fn broker_handed_over() -> Result<u8> {
     process::close_inherited(process::DESCRIPTOR);
@@ -82,6 +85,10 @@ struct Kept {
     line: AsyncFd<OwnedFd>,
     keeper: Keeper,
     mountpoint: PathBuf,
+    /// In the foreground, where nobody waits for an answer: when a worker that has not come to mount is given up. It may
+    /// wait for its log, before it may have a second thread that would watch the time.
+    unmounted_until: Option<Instant>,
+    mount_timeout: Duration,
     terminate: Arrivals,
     interrupt: Arrivals,
     hangup: Arrivals,
@@ -94,6 +101,8 @@ enum Event {
     Ended(Option<ExitStatus>),
     /// The worker takes too long to end.
     Late,
+    /// The worker takes too long to begin.
+    Unmounted,
 }
 
 impl Kept {
@@ -110,9 +119,21 @@ impl Kept {
         // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
         let line = unsafe { AsyncFd::register_with_interest(ours, Interest::READABLE) };
         let line = line.map_err(|e| failed(e.into()))?;
+        let mount_timeout = orders.config.mount.mount_timeout;
+        let unmounted_until = orders.foreground.then(|| Instant::now() + mount_timeout + SLACK);
         let Orders { config, mountpoint, .. } = orders;
         let keeper = Keeper::new(config, mountpoint.clone());
-        Ok(Kept { worker, line, keeper, mountpoint, terminate, interrupt, hangup })
+        Ok(Kept {
+            worker,
+            line,
+            keeper,
+            mountpoint,
+            unmounted_until,
+            mount_timeout,
+            terminate,
+            interrupt,
+            hangup,
+        })
     }
 
     /// Does what the worker asks for until it ends. Answers with which code this process is to end.
@@ -129,6 +150,12 @@ impl Kept {
                     self.send(Signal::KILL);
                     deadline = None;
                 }
+                Event::Unmounted => {
+                    let seconds = self.mount_timeout.as_secs();
+                    eprintln!("backupfs: not mounted: not ready within {seconds} s (mount-timeout)");
+                    self.unmounted_until = None;
+                    self.send(Signal::KILL);
+                }
                 Event::Signal(signal) => {
                     self.send(signal);
                     if signal != Signal::HUP {
@@ -140,6 +167,7 @@ impl Kept {
     }
 
     async fn next(&mut self, listening: bool, deadline: Option<Instant>) -> Event {
+        let unmounted = self.unmounted_until;
         tokio::select! {
             status = self.worker.wait() => Event::Ended(status.ok()),
             _ = self.terminate.recv() => Event::Signal(Signal::TERM),
@@ -151,6 +179,7 @@ impl Kept {
                 Event::Asked
             }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Late,
+            () = tokio::time::sleep_until(unmounted.unwrap_or_else(Instant::now)), if unmounted.is_some() => Event::Unmounted,
         }
     }
 
@@ -171,6 +200,9 @@ impl Kept {
 
     fn answer_one(&mut self) -> Result<bool> {
         let Some((ask, descriptors)) = line::receive::<Ask>(self.line.get_ref())? else { return Ok(false) };
+        if matches!(ask, Ask::Mount) {
+            self.unmounted_until = None;
+        }
         let (said, led_to) = self.keeper.answer(&ask, descriptors.first());
         let led_to: Vec<_> = led_to.iter().map(AsFd::as_fd).collect();
         line::send(self.line.get_ref(), &said, &led_to).map(|()| true)

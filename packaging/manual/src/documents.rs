@@ -4,7 +4,7 @@ use crate::markdown;
 use crate::page::{self, Page};
 
 /// The pages of this module that a reader of backupfs(1) is pointed to, besides that of the configuration.
-pub const HELPERS: [(&str, u8); 1] = [("mount.backupfs", 8)];
+pub const HELPERS: [(&str, u8); 2] = [("mount.backupfs", 8), ("backupfs-autofs", 5)];
 
 /// A page that a document of `docs/` becomes.
 struct Document {
@@ -40,7 +40,29 @@ const DOCUMENTS: &[Document] = &[
         before: include_str!("../text/mount.backupfs.md"),
         text: include_str!("../../../docs/mount.md"),
         after: "",
-        see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs.conf", 5), ("fstab", 5), ("mount", 8)],
+        see_also: &[
+            ("backupfs", 1),
+            ("backupfs-mount", 1),
+            ("backupfs.conf", 5),
+            ("backupfs-autofs", 5),
+            ("fstab", 5),
+            ("mount", 8),
+        ],
+    },
+    Document {
+        name: "backupfs-autofs",
+        section: 5,
+        about: "backups that are mounted when somebody looks",
+        before: "",
+        text: include_str!("../../../docs/autofs.md"),
+        after: "",
+        see_also: &[
+            ("mount.backupfs", 8),
+            ("backupfs-automap", 1),
+            ("autofs", 5),
+            ("auto.master", 5),
+            ("automount", 8),
+        ],
     },
 ];
 

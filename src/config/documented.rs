@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::given::Key;
-use super::{Source, general, source};
+use super::{Source, access, general, source};
 
 const OPTIONS: &str = include_str!("../../docs/options.md");
 
@@ -36,7 +36,7 @@ fn every_key_is_documented_where_it_can_be_said() {
     assert_eq!(documented("-o"), typed);
     assert_eq!(documented("[[source]]"), known(source::KEYS));
     assert_eq!(documented("[[rename]]"), known(general::RULE_KEYS));
-    assert_eq!(documented("access"), known(source::ACCESS_KEYS));
+    assert_eq!(documented("access"), known(access::KEYS));
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessDraft;
 use super::given::Entry;
 use super::location::{self, Location, Pattern, Spelled};
 use super::members;
-use super::source::{self, AccessDraft, Draft};
+use super::source::{self, Draft};
 use super::{Access, Credentials, Password, S3Access, Source, wire};
 use crate::error::{Context, Error, Kind, Result};
 

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::access::AccessDraft;
 use super::given::{Entry, Given};
 use super::password::owner_is_trusted;
-use super::source::{self, AccessDraft};
+use super::source;
 use super::{MemberList, command, location};
 use crate::error::{Error, Kind, Result};
 

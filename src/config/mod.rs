@@ -4,6 +4,7 @@
 //! [`source`] say what each key means; [`resolve`] puts them together with the arguments and the environment. Nothing
 //! here opens a repository, and nothing but [`password`] touches a secret.
 
+mod access;
 mod accounts;
 mod clones;
 mod command;
@@ -23,6 +24,7 @@ mod nearest;
 mod options;
 mod password;
 mod resolve;
+mod share;
 mod source;
 mod spec;
 mod values;
@@ -34,7 +36,8 @@ pub use group::{Group, MemberAt, MemberList, Place};
 pub use kind::{History, Metadata, SourceKind};
 pub use location::Location;
 pub use password::{Password, Secret};
-pub use source::{CacheShare, Part, is_reserved};
+pub use share::{CacheShare, Part};
+pub use source::is_reserved;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::access::{self, AccessDraft};
 use super::clones::{self, Clones};
 use super::given::{Entry, Key, apply, find};
 use super::group::{Group, MemberList};
 use super::kind::{self, HISTORIES, History, KINDS, METADATA, Metadata, SourceKind};
 use super::location::{Pattern, Spelled};
 use super::password::{Origin, Password};
-use super::{Access, Addressing, Credentials, Filter, Location, Secret, Source, accounts, location};
+use super::share::{CacheShare, Part, part};
+use super::{Addressing, Credentials, Filter, Location, Secret, Source, location};
 use crate::error::{Error, Kind, Result};
 
 /// A source while it is being read: nothing is checked together yet.
@@ -85,7 +85,7 @@ pub const MEMBER: &str = "{member}";
 
 /// What `[[source]]` may say; docs/options.md explains each.
 pub const KEYS: &[Key<Draft>] = &[
-    Key { name: "access", set: |d, e| access(e).map(|v| d.access = Some(v)) },
+    Key { name: "access", set: |d, e| access::read(e).map(|v| d.access = Some(v)) },
     Key { name: "ca-file", set: |d, e| e.absolute_path().map(|v| d.credentials.tls.ca = Some(v)) },
     Key { name: "cache-share", set: |d, e| part(e).map(|v| d.cache_share = Some(v)) },
     Key { name: "clone-idle", set: |d, e| e.duration().map(|v| d.clones.idle = v) },
@@ -255,143 +255,6 @@ fn command(entry: &Entry) -> Result<Said> {
     entry.text().map(|line| Said::Command(line.to_owned()))
 }
 
-/// A part of the disk cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Part {
-    /// So many hundredths of what it may take.
-    Percent(u8),
-    /// So many bytes.
-    Bytes(u64),
-}
-
-impl Part {
-    /// What it comes to where all of it is `whole` bytes.
-    pub fn of(self, whole: u64) -> u64 {
-        match self {
-            Part::Percent(percent) => whole / 100 * u64::from(percent),
-            Part::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-/// What a source, or all members of a group, may take of the disk cache.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheShare {
-    /// Whose it is: those that have the same take it together.
-    pub of: String,
-    /// How much.
-    pub part: Part,
-}
-
-fn part(entry: &Entry) -> Result<Part> {
-    let percent = entry.text().ok().and_then(|text| text.strip_suffix('%'));
-    let part = match percent.map(|percent| percent.trim().parse()) {
-        Some(Ok(percent @ 1..=100)) => Part::Percent(percent),
-        Some(_) => return Err(entry.wrong("must be a share such as \"20%\", or a size such as 2G")),
-        None => Part::Bytes(entry.size()?),
-    };
-    if part == Part::Bytes(0) { Err(entry.wrong("must be more than nothing")) } else { Ok(part) }
-}
-
-/// Owner and mode as they were said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AccessDraft {
-    user: Account,
-    group: Account,
-    perm: Option<u16>,
-}
-
-/// Whose something is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Account {
-    /// An id.
-    Is(u32),
-    /// A name that is another for each member.
-    Named(String),
-}
-
-impl Default for Account {
-    fn default() -> Self {
-        Account::Is(0)
-    }
-}
-
-/// What `access` may say.
-pub const ACCESS_KEYS: &[Key<AccessDraft>] = &[
-    Key { name: "group", set: |a, e| account(e, accounts::group, "no such group").map(|v| a.group = v) },
-    Key { name: "mode", set: |a, e| mode(e).map(|v| a.perm = Some(v)) },
-    Key { name: "user", set: |a, e| account(e, accounts::user, "no such user").map(|v| a.user = v) },
-];
-
-/// A table, or `USER:GROUP:MODE` where only text can be said.
-fn access(entry: &Entry) -> Result<AccessDraft> {
-    let mut access = AccessDraft::default();
-    let Ok(text) = entry.text() else {
-        apply(ACCESS_KEYS, &mut access, entry.table()?)?;
-        return Ok(access);
-    };
-    let [user, group, mode]: [&str; 3] = text
-        .split(':')
-        .collect::<Vec<_>>()
-        .try_into()
-        .map_err(|_| entry.wrong("must be { user, group, mode } or USER:GROUP:MODE"))?;
-    for (key, said) in [("user", user), ("group", group), ("mode", mode)] {
-        let value = super::given::Given::Text(said.to_owned());
-        let one = Entry { key: key.to_owned(), place: entry.place.clone(), value };
-        apply(ACCESS_KEYS, &mut access, &[one])?;
-    }
-    Ok(access)
-}
-
-fn account(entry: &Entry, find: fn(&str) -> Option<u32>, missing: &str) -> Result<Account> {
-    let text = entry.text()?;
-    if text.contains(MEMBER) {
-        return Ok(Account::Named(text.to_owned()));
-    }
-    find(text).map(Account::Is).ok_or_else(|| entry.wrong(missing))
-}
-
-/// Only as text: whether a bare 750 was meant to be octal is anyone's guess.
-fn mode(entry: &Entry) -> Result<u16> {
-    let mode = u16::from_str_radix(entry.text()?, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| entry.wrong("must be permissions such as \"0750\""))
-}
-
-impl AccessDraft {
-    /// What it comes to for `member`; `None` when there is no such user or group. May ask a network.
-    pub fn of(&self, member: &str) -> Option<Access> {
-        // Who names a member does not choose a number with it.
-        let known = |find: fn(&str) -> Option<u32>| move |name: &str| Some(find(name));
-        self.with(member, known(accounts::user_named), known(accounts::group_named)).flatten()
-    }
-
-    /// The same as far as it is known without asking; `None` when somebody would have to ask.
-    pub fn known(&self, member: &str) -> Option<Option<Access>> {
-        self.with(member, accounts::known_user, accounts::known_group)
-    }
-
-    fn with(
-        &self,
-        member: &str,
-        user: impl Fn(&str) -> Option<Option<u32>>,
-        group: impl Fn(&str) -> Option<Option<u32>>,
-    ) -> Option<Option<Access>> {
-        let uid = self.user.id(member, user)?;
-        let gid = self.group.id(member, group)?;
-        let perm = self.perm.unwrap_or(0o700);
-        Some(uid.zip(gid).map(|(uid, gid)| Access { uid, gid, perm }))
-    }
-}
-
-impl Account {
-    fn id(&self, member: &str, find: impl Fn(&str) -> Option<Option<u32>>) -> Option<Option<u32>> {
-        match self {
-            Account::Is(id) => Some(Some(*id)),
-            Account::Named(name) => find(&name.replace(MEMBER, member)),
-        }
-    }
-}
-
 /// What was described.
 #[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is made")]
 pub enum Described {
@@ -504,7 +367,7 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file;
+    use super::super::{Access, file};
     use super::*;
 
     fn read(text: &str) -> Result<Source> {
@@ -549,26 +412,12 @@ mod tests {
             (sized.cache_share.unwrap().part, sized.expect_every),
             (Part::Bytes(2 << 30), EXPECT_EVERY)
         );
-        for wrong in ["0%", "101%", "x%", "0", "much"] {
-            let error = read(&format!("[[source]]\nurl = '/r'\ncache-share = '{wrong}'\n")).unwrap_err();
-            assert!(error.to_string().starts_with("c.toml:3: cache-share: must be "), "{error}");
-        }
     }
 
     #[test]
     fn a_source_without_a_name_is_called_by_its_path() {
         let source = read("[[source]]\nurl = '/srv/restic'\n").unwrap();
         assert_eq!((source.name.as_str(), source.title.as_str()), ("restic", "/srv/restic"));
-    }
-
-    #[test]
-    fn access_is_a_table_or_three_words() {
-        let access = |said: &str| read(&format!("[[source]]\nname = 'x'\nurl = '/a'\naccess = {said}\n"));
-        let expected = Some(Access { uid: 5, gid: 0, perm: 0o750 });
-        assert_eq!(access("{ user = '5', mode = '0750' }").unwrap().access, expected);
-        assert_eq!(access("'5:root:750'").unwrap().access, expected);
-        assert_eq!(access("{ user = '{member}' }").unwrap().access, None, "nobody is called x");
-        assert!(access("'5:root'").unwrap_err().to_string().contains("USER:GROUP:MODE"));
     }
 
     #[test]
@@ -606,8 +455,6 @@ mod tests {
             ),
             ("[[source]]\nurl = 'b2:x/y'\n", "c.toml:2: \"b2:\" is not supported"),
             ("[[source]]\nurl = 'rest:h.x'\n", "c.toml:2: rest: what follows is no URL"),
-            ("[[source]]\nurl = '/a'\naccess = { mode = 750 }\n", "c.toml:3: mode: must be a text in quotes"),
-            ("[[source]]\nurl = '/a'\naccess = { mode = '0999' }\n", "c.toml:3: mode: must be permissions"),
             ("[[source]]\nurl = '/a'\naccess = { user = 'no such one' }\n", "c.toml:3: user: no such user"),
             (
                 "[[source]]\nurl = '/a'\npassword-file = '/b'\npassword-command = 'c'\n",

@@ -1,20 +1,14 @@
 //! The contract of `tree::Dir` and of all below it, for directories of this machine.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::Arc;
 
-use backupfs::cache::Budget;
-use backupfs::error::Error;
-use backupfs::source::chunked::Shared;
-use backupfs::source::host::{Descriptor, Host, Tree};
-use backupfs::store::Place;
-use backupfs::tree::{Ancestors, FileType, Identity, Validity};
+use backupfs::tree::{FileType, Identity};
 use rustix::fs::{Mode, XattrFlags};
 
+use crate::harness::directory::shown;
 use crate::harness::walk::{Walked, walk};
 
 /// Everything that a file system of Linux can hold.
@@ -49,21 +43,7 @@ fn made() -> tempfile::TempDir {
 
 /// A walk through a directory by a source of its own.
 async fn walked(path: &Path, memory: u64) -> Walked {
-    let path = path.to_owned();
-    let root = move || {
-        let fd = File::open(&path).map_err(|e| Error::io("top", e))?;
-        Ok(Descriptor::from(OwnedFd::from(fd)))
-    };
-    let tree = Tree {
-        root: Arc::new(root),
-        snapshot: "1".into(),
-        path: 0,
-        name: Arc::from(&b"top"[..]),
-        ancestors: Ancestors::Unknown,
-        validity: Validity::Forever,
-    };
-    let host = Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(memory)));
-    walk(host.open(tree).resolve().await.unwrap().node).await
+    walk(shown(path, memory).await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

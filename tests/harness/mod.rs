@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod counting;
+pub mod directory;
 pub mod fake_source;
 pub mod faulty;
 pub mod rclone;

@@ -87,6 +87,29 @@ class InBucket(Repository):
         self.proxy.close()
 
 
+class Objects:
+    """A bucket of a real S3 server that holds the files of a directory, a proxy before it. date: the mount's name of what it
+    holds now; passed: variables that let us in."""
+
+    date = "files@+/latest"
+
+    def __init__(self, source):
+        self._server = Server()
+        shutil.copytree(source, self._server.bucket("files"), dirs_exist_ok=True)
+        self.proxy = Proxy(self._server.port)
+        os.environ.update(self._server.environment())
+        self.passed = tuple(self._server.environment())
+
+    def arguments(self):
+        return ["-r", f"objects:s3:http://127.0.0.1:{self.proxy.port}/files"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.proxy.close()
+
+
 class Several:
     """Several repositories in one configuration file: names and repositories."""
 

@@ -1,42 +1,22 @@
 //! Directories of this machine, shown by the kernel: equal to what they are, and read where they lie.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use backupfs::cache::Budget;
-use backupfs::error::Error;
 use backupfs::fuse::{Options, XattrPolicy};
 use backupfs::observe::metrics;
-use backupfs::source::chunked::Shared;
-use backupfs::source::host::{Descriptor, Host, Tree};
-use backupfs::store::Place;
-use backupfs::tree::{Ancestors, Node, Validity};
+use backupfs::tree::Node;
 use rustix::fs::{SeekFrom, XattrFlags};
 
 use crate::guard::{Mounted, mounted, options, shared};
+use crate::harness::directory::shown;
 
 /// The directory `path` as the top of a snapshot.
 fn tree(path: &Path) -> Node {
-    let path = path.to_owned();
-    let root = move || {
-        let fd = File::open(&path).map_err(|e| Error::io("top", e))?;
-        Ok(Descriptor::from(OwnedFd::from(fd)))
-    };
-    let tree = Tree {
-        root: Arc::new(root),
-        snapshot: "20260301".into(),
-        path: 0,
-        name: Arc::from(&b"top"[..]),
-        ancestors: Ancestors::Unknown,
-        validity: Validity::Forever,
-    };
-    let host = Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(32 << 20)));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(host.open(tree).resolve()).unwrap().node
+    runtime.block_on(shown(path, 32 << 20))
 }
 
 /// Opens are answered: what lies here can be passed through.

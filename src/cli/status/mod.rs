@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_is_a_failure() {
         for (status, says) in [
-            (Ok(status(false, Some("disk\ngone"), 0)), "disk\\ngone"),
+            (Ok(status(false, Some("disk\ngone"), 0)), "down: disk\\ngone"),
             (Ok(status(true, None, 3)), "up; 3 left out, see the log"),
             (Ok(json!({})), "another version"),
             (Err(Error::new(Kind::TimedOut, "no answer within 5 s")), "/mnt/backups: no answer within 5 s\n"),

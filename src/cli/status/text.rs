@@ -45,13 +45,21 @@ fn table(headings: &[&'static str], rows: Vec<Vec<String>>) -> String {
     )
 }
 
-fn source(source: &Source) -> Vec<String> {
-    let state = match (&source.error, source.up) {
-        (Some(error), _) => error.clone(),
+/// Whether it is up, and if not why.
+fn state(error: Option<&str>, is_up: bool) -> String {
+    match (error, is_up) {
+        (Some(error), false) => format!("down: {error}"),
+        (Some(error), true) => error.to_owned(),
         (None, false) => "not listed yet".to_owned(),
-        (None, true) if source.omitted > 0 => format!("up; {} left out, see the log", source.omitted),
         (None, true) => "up".to_owned(),
-    };
+    }
+}
+
+fn source(source: &Source) -> Vec<String> {
+    let mut state = state(source.error.as_deref(), source.up);
+    if source.up && source.error.is_none() && source.omitted > 0 {
+        state += &format!("; {} left out, see the log", source.omitted);
+    }
     let or_none = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".to_owned());
     vec![
         source.name.clone(),
@@ -65,11 +73,7 @@ fn source(source: &Source) -> Vec<String> {
 fn group(group: &Group) -> Vec<String> {
     let number = |n: Option<usize>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let last = group.survey.last.as_ref();
-    let mut state = match (&group.error, group.up) {
-        (Some(error), _) => error.clone(),
-        (None, false) => "not listed yet".to_owned(),
-        (None, true) => "up".to_owned(),
-    };
+    let mut state = state(group.error.as_deref(), group.up);
     match (group.survey.counting, last) {
         (Some(counted), _) => state += &format!("; counting snapshots, {counted} members so far"),
         (None, Some(last)) => state += &format!("; counted at {}", last.as_of),

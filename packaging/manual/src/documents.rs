@@ -4,7 +4,7 @@ use crate::markdown;
 use crate::page::{self, Page};
 
 /// The pages of this module that a reader of backupfs(1) is pointed to, besides that of the configuration.
-pub const HELPERS: [(&str, u8); 2] = [("mount.backupfs", 8), ("backupfs-autofs", 5)];
+pub const HELPERS: [(&str, u8); 2] = [("backupfs-autofs", 5), ("mount.backupfs", 8)];
 
 /// A page that a document of `docs/` becomes.
 struct Document {
@@ -13,7 +13,7 @@ struct Document {
     about: &'static str,
     /// What stands before the document's own text; it begins with a heading.
     before: &'static str,
-    /// Its title is left out.
+    /// Its title is left out; empty where no document says it.
     text: &'static str,
     /// What stands behind it.
     after: &'static str,
@@ -34,35 +34,28 @@ const DOCUMENTS: &[Document] = &[
         see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs-check", 1), ("mount.backupfs", 8)],
     },
     Document {
+        name: "backupfs-autofs",
+        section: 5,
+        about: "backups that are mounted when somebody looks at them",
+        before: include_str!("../text/backupfs-autofs.md"),
+        text: "",
+        after: "",
+        see_also: &[
+            ("mount.backupfs", 8),
+            ("backupfs.conf", 5),
+            ("auto.master", 5),
+            ("automount", 8),
+            ("backupfs", 1),
+        ],
+    },
+    Document {
         name: "mount.backupfs",
         section: 8,
         about: "what mount(8) calls to mount backups",
         before: include_str!("../text/mount.backupfs.md"),
         text: include_str!("../../../docs/mount.md"),
         after: "",
-        see_also: &[
-            ("backupfs", 1),
-            ("backupfs-mount", 1),
-            ("backupfs.conf", 5),
-            ("backupfs-autofs", 5),
-            ("fstab", 5),
-            ("mount", 8),
-        ],
-    },
-    Document {
-        name: "backupfs-autofs",
-        section: 5,
-        about: "backups that are mounted when somebody looks",
-        before: "",
-        text: include_str!("../../../docs/autofs.md"),
-        after: "",
-        see_also: &[
-            ("mount.backupfs", 8),
-            ("backupfs-automap", 1),
-            ("autofs", 5),
-            ("auto.master", 5),
-            ("automount", 8),
-        ],
+        see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs.conf", 5), ("fstab", 5), ("mount", 8)],
     },
 ];
 

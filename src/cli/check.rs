@@ -156,7 +156,8 @@ fn remedy(kind: Kind) -> Option<&'static str> {
 }
 
 impl Finding {
-    fn of(title: &str, kind: &'static str, url: String) -> Self {
+    /// One about which nothing is known yet.
+    pub fn of(title: &str, kind: &'static str, url: String) -> Self {
         Finding {
             source: title.to_owned(),
             kind,

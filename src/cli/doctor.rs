@@ -98,9 +98,14 @@ fn sources(config: Config) -> Result<Vec<Finding>> {
 fn source(found: &check::Finding) -> Finding {
     const CHECK: &str = "source";
     let far = found.round_trip_ms.map(|ms| format!(", {ms:.1} ms away")).unwrap_or_default();
-    let place = format!("{} ({} {}{far})", found.source, found.kind, found.url);
+    let url = if found.url == found.source { String::new() } else { format!(" {}", found.url) };
+    let place = format!("{} ({}{url}{far})", found.source, found.kind);
     if !found.problems.is_empty() {
-        let says = format!("{place}: {}", found.problems.join("; "));
+        // What is told of a source begins with its name.
+        let own = format!("{}: ", found.source);
+        let problems: Vec<&str> =
+            found.problems.iter().map(|problem| problem.strip_prefix(&own).unwrap_or(problem)).collect();
+        let says = format!("{place}: {}", problems.join("; "));
         let usual = || format!("backupfs check tells more of {}", found.source);
         let remedy = found.remedy.map_or_else(usual, str::to_owned);
         return Finding::problem(CHECK, says, remedy);
@@ -160,6 +165,21 @@ mod tests {
              \x20                     -> stop it\n\n1 problem.\n"
         );
         assert!(text(&findings[..1], 0).ends_with("\nAll is well.\n"));
+    }
+
+    #[test]
+    fn a_source_is_named_once() {
+        let mut found = check::Finding::of("/srv/a", "local", "/srv/a".into());
+        found.problems = vec!["/srv/a: gone".into(), "2 left out".into()];
+        assert_eq!(source(&found).says, "/srv/a (local): gone; 2 left out");
+        let mut named = check::Finding::of("home", "s3", "s3:h/b".into());
+        named.round_trip_ms = Some(1.25);
+        named.snapshots = 1;
+        let told = source(&named);
+        assert_eq!(
+            (told.state, told.says.as_str()),
+            (State::Ok, "home (s3 s3:h/b, 1.2 ms away): 1 snapshot")
+        );
     }
 
     #[test]

@@ -69,8 +69,7 @@ exec 3<&-
 echo "automount"
 inside umount /mnt/backups
 mkdir -p "$root/etc/auto.master.d"
-echo '/backups /etc/auto.backups --timeout=2' >"$root/etc/auto.master.d/backupfs.autofs"
-echo 'home -fstype=backupfs,ro :home' >"$root/etc/auto.backups"
+echo '/backups program:/usr/libexec/backupfs/automap --timeout=2' >"$root/etc/auto.master.d/backupfs.autofs"
 # In a process group that has a number in here: what autofs lets through is told by it.
 setsid chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin automount -f -d >"$root/automount.log" 2>&1 &
 until_true 20 grep -q 'mounted indirect on /backups' "$root/automount.log" || { cat "$root/automount.log" >&2; exit 1; }

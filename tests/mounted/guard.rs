@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use backupfs::error::Kind;
 use backupfs::fuse::{self, IdMap, MountSpec, Options, Owner, Session, XattrPolicy};
 use backupfs::tree::{Node, Usage};
 use tempfile::TempDir;
@@ -78,7 +79,12 @@ impl Mounted {
 
     /// Unmounts and waits until the kernel has let go.
     pub fn end(mut self) {
-        fuse::unmount(self.root(), false).unwrap();
+        // A program that another test of this process is just starting has its descriptors until it begins.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(busy) = fuse::unmount(self.root(), false) {
+            assert!(busy.kind() == Kind::Unavailable && Instant::now() < deadline, "{busy}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.session.take().unwrap().wait().unwrap();
     }
 

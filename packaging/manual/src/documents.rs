@@ -4,7 +4,7 @@ use crate::markdown;
 use crate::page::{self, Page};
 
 /// The pages of this module that a reader of backupfs(1) is pointed to, besides that of the configuration.
-pub const HELPERS: [(&str, u8); 1] = [("mount.backupfs", 8)];
+pub const HELPERS: [(&str, u8); 2] = [("backupfs-autofs", 5), ("mount.backupfs", 8)];
 
 /// A page that a document of `docs/` becomes.
 struct Document {
@@ -13,7 +13,7 @@ struct Document {
     about: &'static str,
     /// What stands before the document's own text; it begins with a heading.
     before: &'static str,
-    /// Its title is left out.
+    /// Its title is left out; empty where no document says it.
     text: &'static str,
     /// What stands behind it.
     after: &'static str,
@@ -32,6 +32,21 @@ const DOCUMENTS: &[Document] = &[
         text: include_str!("../../../docs/options.md"),
         after: EXAMPLE,
         see_also: &[("backupfs", 1), ("backupfs-mount", 1), ("backupfs-check", 1), ("mount.backupfs", 8)],
+    },
+    Document {
+        name: "backupfs-autofs",
+        section: 5,
+        about: "backups that are mounted when somebody looks at them",
+        before: include_str!("../text/backupfs-autofs.md"),
+        text: "",
+        after: "",
+        see_also: &[
+            ("mount.backupfs", 8),
+            ("backupfs.conf", 5),
+            ("auto.master", 5),
+            ("automount", 8),
+            ("backupfs", 1),
+        ],
     },
     Document {
         name: "mount.backupfs",

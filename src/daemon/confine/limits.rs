@@ -82,7 +82,7 @@ impl Limits {
         let files = files(config);
         let search = !places.is_empty() || files.iter().any(|file| is_of_others(file));
         read.extend(files.iter().map(|file| stable(file)));
-        let configured = config.is_from_files.then(|| config::files_of(typed)).unwrap_or_default();
+        let configured = if config.is_from_files { config::files_of(typed) } else { Vec::new() };
         for file in configured {
             read.push(stable(&file));
             read.extend(file.parent().map(|above| above.join("conf.d")));

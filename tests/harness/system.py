@@ -1,12 +1,12 @@
 """A machine on which the program is installed: a mount namespace of its own with the real /usr, and a /usr/bin, /usr/sbin, /etc and /dev
 whose changes nobody else sees.
 
-A script calls private() before its cases. In them configure() writes files below /etc/backupfs, and mount(8), automount and whatever
+A script calls private() before its cases. In them configured() writes /etc/backupfs, and mount(8), automount and whatever
 else is installed find the program where a package would put it. Standard library only.
 """
 import atexit, os, pathlib, shutil, socket, subprocess, sys, tempfile, threading, time
 
-from cases import FORGET_MOUNTS, PROJECT, Skip, mounts_below, run, scratch, until
+from cases import FORGET_MOUNTS, Skip, mounts_below, run, until
 from mount import binary, fixture
 
 ETC = pathlib.Path("/etc/backupfs")
@@ -61,16 +61,12 @@ def _leave(stage):
     subprocess.run(["umount", "-l", stage], stderr=subprocess.DEVNULL, check=False)
 
 
-def configure(**files):
-    """Writes files below /etc/backupfs: config="…" is config.toml; others are called by their words (`a__b` is a/b) with .toml behind."""
+def configure():
+    """Begins with an empty /etc/backupfs."""
     if os.environ.get(_STAGE, "none") == "none":
         raise Skip("no mount namespaces or overlays here")
     shutil.rmtree(ETC, ignore_errors=True)
     ETC.mkdir()
-    for name, text in files.items():
-        path = ETC / (name.replace("__", "/") + ".toml")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
 
 
 def source(name, repository=None, **more):

@@ -48,7 +48,12 @@ impl Owner {
 fn started(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold spaces and parentheses; this is field 22, the first after it field 3.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+    let fields = stat.rsplit_once(") ")?.1;
+    // One that has ended stays until its parent looks.
+    if fields.starts_with('Z') {
+        return None;
+    }
+    fields.split(' ').nth(19).map(str::to_owned)
 }
 
 #[cfg(test)]

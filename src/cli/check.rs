@@ -9,6 +9,7 @@ use super::args::Repositories;
 use super::exit::Code;
 use super::print::{self, Column};
 use super::progress::{self, Bar};
+use super::sandbox::Sandbox;
 use crate::config::{Config, Location};
 use crate::daemon;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +23,9 @@ pub struct Args {
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    /// Check as a mount would read: without the rights that it gives up, which are printed first
+    #[arg(long)]
+    sandbox: bool,
     #[command(flatten)]
     repositories: Repositories,
 }
@@ -68,11 +72,18 @@ pub struct Finding {
 impl Args {
     /// Prints a line for each repository and one for each problem.
     pub fn run(self) -> Result<Code> {
-        let findings = findings(self.repositories.config()?, Depth::Roots)?;
+        let mut config = self.repositories.config()?;
+        // Before there is another thread, which would keep what it has.
+        let sandbox =
+            self.sandbox.then(|| Sandbox::enter(&mut config, &self.repositories.typed())).transpose()?;
+        let findings = findings(config, Depth::Roots)?;
         let sound = findings.iter().all(|finding| finding.problems.is_empty());
-        if self.json {
+        if let (true, Some(sandbox)) = (self.json, &sandbox) {
+            print::json(&serde_json::json!({ "sandbox": sandbox, "sources": findings }))?;
+        } else if self.json {
             print::json(&findings)?;
         } else {
+            print::stdout(sandbox.map(|sandbox| sandbox.text()).unwrap_or_default().as_bytes())?;
             print::stdout(text(&findings).as_bytes())?;
         }
         Ok(if sound { Code::Ok } else { Code::Failed })

@@ -17,6 +17,7 @@ mod ls;
 mod mount;
 mod print;
 mod progress;
+mod sandbox;
 mod serve;
 mod snapshots;
 mod status;

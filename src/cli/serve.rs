@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::exit::Code;
-use crate::daemon;
+use crate::daemon::{self, LeftOpen};
 use crate::error::Result;
 
 /// Serves a mount whose configuration comes over stdin (started by `backupfs mount`)
@@ -15,12 +15,20 @@ pub struct Args {
     /// A broker does what takes rights
     #[arg(long)]
     brokered: bool,
+    /// It is mounted already, and its device was left open
+    #[arg(long, conflicts_with = "brokered")]
+    given: bool,
 }
 
 impl Args {
     /// Serves until the mount is gone.
     pub fn run(self) -> Result<Code> {
-        daemon::serve_handed_over(self.brokered)?;
+        let left = match self {
+            Args { brokered: true, .. } => LeftOpen::Line,
+            Args { given: true, .. } => LeftOpen::Device,
+            _ => LeftOpen::Nothing,
+        };
+        daemon::serve_handed_over(left)?;
         Ok(Code::Ok)
     }
 }

@@ -460,6 +460,15 @@ pub fn has_files(typed: &Typed) -> bool {
     read.map_or(true, |files| !files.is_empty())
 }
 
+/// The files in which a configuration may be that is read as `typed` says, there or not.
+pub fn files_of(typed: &Typed) -> Vec<PathBuf> {
+    let files = || -> Result<Vec<PathBuf>> {
+        let typed = resolve::with_said_file(typed)?;
+        Ok(files::candidates(&typed, &resolve::Surroundings::of_process()?))
+    };
+    files().unwrap_or_default()
+}
+
 /// What was typed, the configuration file and the environment, together. Errors: `Usage`, naming the argument or the
 /// line of the file.
 pub fn resolve(typed: &Typed) -> Result<Config> {

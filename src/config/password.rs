@@ -109,6 +109,19 @@ impl Password {
         Password { origin: Origin::Known(secret), typed: true }
     }
 
+    /// The file that it is in, if it was said to be in one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Whether a program tells it.
+    pub fn is_command(&self) -> bool {
+        matches!(self.origin, Origin::Command { .. })
+    }
+
     /// The bytes of a password that was read already.
     pub fn known_bytes(&self) -> Option<&[u8]> {
         match &self.origin {

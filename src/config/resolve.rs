@@ -60,7 +60,7 @@ pub fn resolve(typed: &Typed, around: &Surroundings) -> Result<Config> {
 }
 
 /// `typed` with the file that `-o config=` names. Errors: repositories are named as well.
-fn with_said_file(typed: &Typed) -> Result<Typed> {
+pub(super) fn with_said_file(typed: &Typed) -> Result<Typed> {
     let mut typed = typed.clone();
     for options in &typed.options {
         if let Some(entry) = options::entries(options)?.iter().rfind(|entry| entry.key == "config") {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::confine::Limits;
 use super::programs::Inherited;
 use crate::config::{Config, Password, Secret, Typed};
 use crate::error::{Error, Kind, Result};
@@ -21,10 +22,14 @@ pub struct Orders {
     /// Where to mount: absolute, checked.
     #[serde(with = "crate::config::wire::path")]
     pub mountpoint: PathBuf,
+    /// It was mounted by somebody else, who gave its device.
+    pub given: bool,
     /// Stay where it was started.
     pub foreground: bool,
     /// What to read the configuration files by when they are to be read again.
     pub typed: Option<Typed>,
+    /// What the serving process is confined to; `None` where it keeps what it has.
+    pub limits: Option<Limits>,
     /// What programs get of the environment of whoever mounts.
     #[serde(skip)]
     pub inherited: Inherited,
@@ -149,8 +154,10 @@ mod tests {
         Orders {
             config,
             mountpoint: OsStr::from_bytes(b"/mnt/\xfe").into(),
+            given: false,
             foreground: true,
             typed: Some(typed),
+            limits: Some(Limits { search: true, ..Limits::default() }),
             inherited: Inherited::of_process(),
         }
     }

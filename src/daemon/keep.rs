@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::broker::Broker;
 use super::ends::Ends;
 use super::programs;
 use crate::cache::{Budget, Cached, Disk, Drawer, Folder, Share};
@@ -25,6 +26,8 @@ pub struct Common {
     pub lets_others_in: bool,
     /// What is to be done before the process ends.
     pub(super) ends: Arc<Ends>,
+    /// Who does what takes rights, where this process has none.
+    pub(super) broker: Option<Arc<Broker>>,
     /// How often sources are listed of which nothing else is said.
     pub refresh: Duration,
     disk: Arc<Lazy>,
@@ -59,7 +62,12 @@ impl Common {
         let shared = Shared::with_cache(Budget::of(config.memory), cache);
         let (lets_others_in, refresh) = (config.mount.allow_other, config.refresh);
         let (ends, disk) = (Arc::default(), Arc::new(lazy));
-        (Common { shared, lets_others_in, refresh, ends, disk }, failure)
+        (Common { shared, lets_others_in, refresh, ends, disk, broker: None }, failure)
+    }
+
+    /// The same, with `broker` for what takes rights.
+    pub(super) fn brokered(self, broker: Option<Arc<Broker>>) -> Self {
+        Common { broker, ..self }
     }
 
     /// The store of `location`, which people call `title`, behind the cache, and where its blobs are kept. As it was where

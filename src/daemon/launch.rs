@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::confine::Limits;
+use super::given::Given;
 use super::handover::{Answer, Orders};
 use super::ours;
 use super::programs::Inherited;
-use super::{mountpoint, notify, process, recognise};
-use crate::config::{self, Config, Group, Location, SourceKind, Typed};
+use super::{mountpoint, notify, places, process, recognise};
+use crate::config::{Config, SourceKind, Typed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fuse;
 
@@ -64,21 +66,36 @@ pub fn mount(
     foreground: bool,
 ) -> Result<Vec<String>> {
     process::keep_secrets()?;
-    let mountpoint = mountpoint::absolute(mountpoint)?;
-    mountpoint::remove_dead(&mountpoint)?;
-    let mut notes = look_ahead(&mut config, &mountpoint)?;
+    let said = typed.clone().unwrap_or_default();
+    let (mountpoint, device, limits, mut notes) = match Given::at(mountpoint)? {
+        Some(given) => {
+            given.check_places(places::of(&config).into_iter())?;
+            // Who is let in was decided by whoever mounted.
+            config.mount.allow_other = given.allow_other;
+            let limits = Limits::of(&config, &said);
+            let notes = read_passwords(&mut config)?;
+            (given.mountpoint, Some(given.device), limits, notes)
+        }
+        None => {
+            let mountpoint = mountpoint::absolute(mountpoint)?;
+            mountpoint::remove_dead(&mountpoint)?;
+            let limits = limits(&config, &said);
+            let notes = look_ahead(&mut config, &mountpoint)?;
+            (mountpoint, None, limits, notes)
+        }
+    };
     if rustix::process::geteuid().is_root() && !config.mount.allow_other {
         notes.push(format!("only root can see {}; -o allow_other lets others in", mountpoint.display()));
     }
-    let inherited = Inherited::of_process();
-    let orders = Orders { config, mountpoint, foreground, typed, inherited };
+    let (inherited, given) = (Inherited::of_process(), device.is_some());
+    let orders = Orders { config, mountpoint, given, foreground, typed, limits, inherited };
     if foreground {
         for note in notes {
             tracing::warn!("{note}");
         }
-        return Err(become_server(&orders));
+        return Err(become_server(&orders, device.as_ref()));
     }
-    notes.extend(start_server(&orders)?);
+    notes.extend(start_server(&orders, device)?);
     Ok(notes)
 }
 
@@ -93,6 +110,11 @@ pub fn rehearse(mut config: Config, mountpoint: &Path) -> Result<Vec<String>> {
     look_ahead(&mut config, &mountpoint)
 }
 
+/// What the serving process is to be confined to; `None` where it keeps what it has.
+pub fn limits(config: &Config, typed: &Typed) -> Option<Limits> {
+    process::may_mount().then(|| Limits::of(config, typed)).flatten()
+}
+
 /// Makes sure that nobody is asked for a password from here on: there may be a terminal, but nobody who expects it.
 pub fn ask_nothing() -> Result<()> {
     rustix::stdio::dup2_stdin(process::null()?)
@@ -101,7 +123,7 @@ pub fn ask_nothing() -> Result<()> {
 
 /// Looks at the mountpoint ([`mountpoint::absolute`]) and reads the passwords. Answers what is worth telling.
 fn look_ahead(config: &mut Config, mountpoint: &Path) -> Result<Vec<String>> {
-    mountpoint::check(mountpoint, places(config).iter().map(PathBuf::as_path))?;
+    mountpoint::check(mountpoint, places::of(config).iter().map(PathBuf::as_path))?;
     let mut notes = read_passwords(config)?;
     if mountpoint::hides_something(mountpoint) {
         notes.push(format!(
@@ -110,16 +132,6 @@ fn look_ahead(config: &mut Config, mountpoint: &Path) -> Result<Vec<String>> {
         ));
     }
     Ok(notes)
-}
-
-/// Every directory of this machine that is read.
-fn places(config: &Config) -> Vec<PathBuf> {
-    let path = |location: Location| location.as_path().map(Path::to_owned);
-    let of_source = |source: &config::Source| {
-        [source.local_place(), source.hot.clone().and_then(path)].into_iter().flatten()
-    };
-    let groups = config.groups.iter().flat_map(Group::locations).filter_map(path);
-    config.sources.iter().flat_map(of_source).chain(groups).collect()
 }
 
 /// Reads every password, so that prompts and files are those of whoever typed the command. Of several sources those
@@ -146,8 +158,8 @@ fn read_passwords(config: &mut Config) -> Result<Vec<String>> {
 /// This program, to be executed anew.
 fn this_program(orders: &Orders, stdin: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    let verb = if process::may_mount() { "broker" } else { "serve" };
-    command.arg0("backupfs").arg(verb).arg(&orders.mountpoint).stdin(stdin);
+    command.arg0("backupfs").arg(if has_broker(orders) { "broker" } else { "serve" });
+    command.args(orders.given.then_some("--given")).arg(&orders.mountpoint).stdin(stdin);
     // In the background a service manager would hear of a mount that is not the service.
     let of_service: &[&str] = if orders.foreground { &notify::VARIABLES } else { &[] };
     let kept = KEPT.iter().chain(of_service).filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -155,16 +167,21 @@ fn this_program(orders: &Orders, stdin: OwnedFd) -> Command {
     command
 }
 
+/// Whether somebody is to keep what takes rights.
+fn has_broker(orders: &Orders) -> bool {
+    !orders.given && process::may_mount()
+}
+
 /// Sends the orders, to a broker first and then to the process that serves.
 fn send(orders: &Orders, to: &mut impl Write) -> Result<()> {
-    if process::may_mount() {
+    if has_broker(orders) {
         orders.send_head(to)?;
     }
     orders.send(to)
 }
 
 /// Becomes the serving process, with the orders in memory that has no name. Returns only when that fails.
-fn become_server(orders: &Orders) -> Error {
+fn become_server(orders: &Orders, device: Option<&OwnedFd>) -> Error {
     let failed =
         |e: std::io::Error| Error::io("cannot hand over to the serving process", e).with_kind(Kind::System);
     let handed = || -> Result<OwnedFd> {
@@ -175,18 +192,28 @@ fn become_server(orders: &Orders) -> Error {
         Ok(memory.into())
     };
     match handed() {
-        Ok(memory) => failed(this_program(orders, memory).exec()),
+        Ok(memory) => {
+            let mut program = this_program(orders, memory);
+            match device.map(|device| process::leave_open(&mut program, device)).transpose() {
+                Ok(_left) => failed(program.exec()),
+                Err(error) => error,
+            }
+        }
         Err(error) => error,
     }
 }
 
 /// Starts the serving process and waits for its answer.
-fn start_server(orders: &Orders) -> Result<Vec<String>> {
+fn start_server(orders: &Orders, device: Option<OwnedFd>) -> Result<Vec<String>> {
     let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
     let wait = Wait::new()?;
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let line = ours.try_clone().map_err(failed)?;
-    let mut child = this_program(orders, theirs.into()).stdout(Stdio::null()).spawn().map_err(failed)?;
+    let mut program = this_program(orders, theirs.into());
+    let left = device.as_ref().map(|device| process::leave_open(&mut program, device)).transpose()?;
+    let mut child = program.stdout(Stdio::null()).spawn().map_err(failed)?;
+    // Who looks at what nobody serves any more is not to wait for this process.
+    drop((left, device, program));
     // A process that ends without reading them has a reason, which `answer` tells.
     let _ = send(orders, &mut ours);
     match wait.answer(line, orders.config.mount.mount_timeout) {
@@ -249,6 +276,9 @@ impl Wait {
 fn end(child: &mut Child, line: &UnixStream, mountpoint: &Path) -> String {
     // It takes the closed line for the end of this process. It may be gone already.
     let _ = line.shutdown(Shutdown::Both);
+    // One that waits for something else before it looks at the line hears this. It may be gone already.
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
     let deadline = Instant::now() + GRACE;
     let status = loop {
         match child.try_wait() {

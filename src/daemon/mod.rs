@@ -5,10 +5,12 @@
 
 mod broker;
 mod cache;
+mod confine;
 mod discovery;
 pub mod doctor;
 mod ends;
 mod found;
+mod given;
 mod handover;
 mod holders;
 mod keep;
@@ -23,6 +25,7 @@ mod open;
 mod ours;
 mod own;
 mod place;
+mod places;
 mod probe;
 mod process;
 mod programs;
@@ -39,12 +42,13 @@ mod verify;
 
 pub use broker::broker_handed_over;
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
+pub use confine::{Confined, Files, confine};
 pub use ends::AtEnd;
-pub use launch::{ask_nothing, mount, rehearse};
+pub use launch::{ask_nothing, limits, mount, rehearse};
 pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};
 pub use probe::{members, round_trips};
-pub use serve::serve_handed_over;
+pub use serve::{LeftOpen, serve_handed_over};
 pub use signals::on_interrupt;
 pub use unmount::{remove_dead, unmount};
 pub use verify::{Damaged, Share, Stop, Verified, Wish, verify};

@@ -51,12 +51,17 @@ pub fn check<'a>(mountpoint: &Path, repositories: impl Iterator<Item = &'a Path>
         // A repository that is not there is for whoever opens it to report, and so is one whose file system hangs.
         let Some(Ok(overlaps)) = in_time(look) else { continue };
         if overlaps.map_err(failed)? {
-            let (mountpoint, repository) = (mountpoint.display(), repository.display());
-            let says = format!("mountpoint {mountpoint} and repository {repository} lie in each other");
-            return Err(Error::new(Kind::Invalid, format!("{says}; reading would wait for itself")));
+            return Err(overlapping(mountpoint, repository));
         }
     }
     Ok(())
+}
+
+/// That one of the two is or holds the other.
+pub(super) fn overlapping(mountpoint: &Path, repository: &Path) -> Error {
+    let (mountpoint, repository) = (mountpoint.display(), repository.display());
+    let says = format!("mountpoint {mountpoint} and repository {repository} lie in each other");
+    Error::new(Kind::Invalid, format!("{says}; reading would wait for itself"))
 }
 
 /// What `look` finds out about a place whose file system may hang; `None` when it does.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::broker::Broker;
 use super::discovery::Discovery;
 use super::ends::AtEnd;
 use super::keep::Common;
@@ -48,7 +49,13 @@ const LOOKING: Duration = Duration::from_secs(1);
 /// several the failing ones are reported in [`Tree::failed`] and tried again at each refresh, unless all fail. So are
 /// those that take long, whose opening goes on meanwhile.
 pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
+    open_brokered(config, runtime, None)
+}
+
+/// The same, with a `broker` for what takes rights.
+pub(super) fn open_brokered(config: &Config, runtime: &Handle, broker: Option<Arc<Broker>>) -> Result<Tree> {
     let (common, no_cache) = Common::new(config);
+    let common = common.brokered(broker);
     let at_end = AtEnd::of(&common.ends, runtime);
     let groups: Vec<_> =
         config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();

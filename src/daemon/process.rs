@@ -1,8 +1,9 @@
 //! What a process does to itself: no core dumps, a name, few heaps, leaving the terminal.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 use crate::error::{Error, Kind, Result};
 
@@ -53,6 +54,37 @@ pub fn take_stdin() -> Result<std::fs::File> {
     Ok(line.into())
 }
 
+/// Which descriptor is left open to a process that is started to keep or serve a mount: its line to the broker, or the
+/// device that it was given.
+pub const DESCRIPTOR: i32 = 3;
+
+/// Takes what [`leave_open`] left open. To be called once.
+pub fn take_left_open() -> Result<OwnedFd> {
+    // SAFETY: whoever started this process has put it there for this, and it is taken once.
+    let fd = unsafe { OwnedFd::from_raw_fd(DESCRIPTOR) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|e| Error::caused_by(Kind::System, "what was left open", e))?;
+    Ok(fd)
+}
+
+/// Has a child that is about to be started find `fd` at [`DESCRIPTOR`]. The answer has to live until then.
+pub fn leave_open(command: &mut std::process::Command, fd: &OwnedFd) -> Result<OwnedFd> {
+    // Not the number that it is to have, where nothing would be done and it would close on exec.
+    let fd = rustix::io::fcntl_dupfd_cloexec(fd, DESCRIPTOR + 1);
+    let fd = fd.map_err(|e| Error::caused_by(Kind::System, "cannot duplicate a descriptor", e))?;
+    let raw = fd.as_raw_fd();
+    let place = move || {
+        // SAFETY: both are numbers; nothing of this process is known by the second in the child, which is executed next.
+        match unsafe { libc::dup2(raw, DESCRIPTOR) } {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(place) };
+    Ok(fd)
+}
+
 /// Whether this process may mount by itself: then a broker does that, and whoever serves may not.
 pub fn may_mount() -> bool {
     let may = rustix::thread::capabilities(None);
@@ -60,10 +92,10 @@ pub fn may_mount() -> bool {
         && rustix::process::geteuid().is_root()
 }
 
-/// Has the kernel kill this process when the one that started it ends.
-pub fn end_with_parent() -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|e| Error::caused_by(Kind::System, "the broker cannot be watched", e))
+/// Has the kernel send this process a signal when the one that started it ends; `None` ends that.
+pub fn end_with_parent(signal: Option<Signal>) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(signal)
+        .map_err(|e| Error::caused_by(Kind::System, "the process that started this one cannot be watched", e))
 }
 
 /// Leaves the session, the directory and the stdio of whoever started this process.

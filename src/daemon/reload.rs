@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 
+use super::confine::{self, Limits};
 use super::discovery::Discovery;
+use super::handover::Orders;
 use super::keep::Common;
 use super::late::Late;
 use super::open::{begin, list, prepared};
@@ -19,6 +21,8 @@ use crate::namespace::{Member, Members, Namespace};
 /// What it takes to read the configuration anew.
 pub struct Reload {
     typed: Typed,
+    /// What this process is confined to.
+    limits: Option<Limits>,
     common: Common,
     namespace: Arc<Namespace>,
     /// What was said when it was read last.
@@ -77,19 +81,15 @@ impl Plan {
 }
 
 impl Reload {
-    /// Of a mount that shows what `typed` led to, which was `config`. `None` where there is no file to be read again.
-    pub fn new(
-        typed: Option<Typed>,
-        config: &Config,
-        common: &Common,
-        namespace: &Arc<Namespace>,
-    ) -> Option<Self> {
-        let typed = typed?;
+    /// Of a mount that was made by `orders`. `None` where there is no file to be read again.
+    pub fn new(orders: &Orders, common: &Common, namespace: &Arc<Namespace>) -> Option<Self> {
+        let Orders { config, limits, .. } = orders;
+        let (typed, limits) = (orders.typed.clone()?, limits.clone());
         // As it reads here: secrets are not known yet, and the environment is this process's.
         let said = config::resolve(&typed).unwrap_or_else(|_| config.clone());
         let (common, namespace) = (common.clone(), namespace.clone());
         let is_immutable = config.is_immutable();
-        Some(Reload { typed, common, namespace, said: Mutex::new(said), is_immutable })
+        Some(Reload { typed, limits, common, namespace, said: Mutex::new(said), is_immutable })
     }
 
     /// Reads the configuration anew, and logs a line about what came of it.
@@ -112,6 +112,7 @@ impl Reload {
             tracing::warn!("cannot change while it is mounted, mount anew for it: {}", fixed.join(", "));
         }
         let plan = Plan::of(&old, &new);
+        self.check_limits(&plan, &new).await?;
         if !plan.is_empty() {
             let (members, groups) = self.open(&plan).await?;
             self.namespace.exchange(|title| plan.gone.contains(title), members, groups)?;
@@ -119,6 +120,20 @@ impl Reload {
         // What cannot change is told once.
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(plan.told)
+    }
+
+    /// Refuses what this process gave up the right to read, before anything is changed.
+    async fn check_limits(&self, plan: &Plan, new: &Config) -> Result<()> {
+        let Some(limits) = self.limits.clone() else { return Ok(()) };
+        let (sources, groups) = (plan.sources.clone(), plan.groups.clone());
+        let changed = Config { sources, groups, ..new.clone() };
+        match blocking(move || confine::outside(&limits, &changed)).await? {
+            None => Ok(()),
+            Some(what) => {
+                let says = "lies outside of what may be read since it was mounted; mount anew for it";
+                Err(Error::new(Kind::Usage, format!("{what} {says}")))
+            }
+        }
     }
 
     /// Opens what is new. What cannot be opened now is tried again, as when it was mounted.

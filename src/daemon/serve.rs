@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,14 +13,15 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::broker::{Broker, DESCRIPTOR};
+use super::broker::Broker;
+use super::given::GivenMount;
 use super::handover::{Answer, Orders};
 use super::life::{Life, Mounter, Served};
 use super::metrics::Socket;
 use super::notify::Manager;
 use super::own::OwnMount;
 use super::reload::Reload;
-use super::{open, process, runtime, signals, translate};
+use super::{confine, open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse;
 use crate::observe::logging::{self, LogTarget};
@@ -27,24 +29,38 @@ use crate::observe::logging::{self, LogTarget};
 /// The exit code of a mount that failed, as mount(8) has it.
 pub const FAILED: u8 = 32;
 
-/// Serves the mount whose orders come on stdin, until it is gone; where it is `brokered`, a broker makes and ends it.
-pub fn serve_handed_over(brokered: bool) -> Result<()> {
-    process::close_inherited(if brokered { DESCRIPTOR + 1 } else { DESCRIPTOR });
+/// What was left open to the process that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOpen {
+    /// Nothing: it mounts by itself.
+    Nothing,
+    /// A line to the broker, which mounts and unmounts.
+    Line,
+    /// The device of what somebody else mounted.
+    Device,
+}
+
+/// Serves the mount whose orders come on stdin, until it is gone.
+pub fn serve_handed_over(left: LeftOpen) -> Result<()> {
+    process::close_inherited(process::DESCRIPTOR + i32::from(left != LeftOpen::Nothing));
     process::take_name();
     process::bound_allocator();
     process::keep_secrets()?;
+    let brokered = left == LeftOpen::Line;
     let broker = brokered.then(Broker::inherited).transpose()?;
+    let device = (left == LeftOpen::Device).then(process::take_left_open).transpose()?;
     if brokered {
-        process::end_with_parent()?;
+        process::end_with_parent(Some(rustix::process::Signal::KILL))?;
     }
     let mut line = process::take_stdin()?;
     let mut orders = Orders::receive(&mut line)?;
     std::mem::take(&mut orders.inherited).install();
-    let life = Arc::new(Life::new(mounter(&orders, broker.as_ref())));
+    let life = Arc::new(Life::new(mounter(&orders, broker.as_ref(), device)));
     if orders.foreground {
-        give_up_after(orders.config.mount.mount_timeout, life.clone());
         start_log(&orders)?;
-        return serve(&orders, &life, broker.as_deref(), |_| {
+        give_up(&orders)?;
+        give_up_after(orders.config.mount.mount_timeout, life.clone());
+        return serve(&orders, &life, broker.as_ref(), |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
             life.set_ready()?;
             if let Some(manager) = Manager::of_process() {
@@ -53,9 +69,11 @@ pub fn serve_handed_over(brokered: bool) -> Result<()> {
             Ok(())
         });
     }
+    // Both before there is another thread, which would keep what it has.
+    let prepared = start_log(&orders).and_then(|()| give_up(&orders));
     watch(line.try_clone().map_err(lost)?, life.clone());
-    let served = start_log(&orders).and_then(|()| {
-        serve(&orders, &life, broker.as_deref(), |notes| {
+    let served = prepared.and_then(|()| {
+        serve(&orders, &life, broker.as_ref(), |notes| {
             if let Some(broker) = &broker {
                 broker.leave()?;
             }
@@ -75,7 +93,7 @@ pub fn serve_handed_over(brokered: bool) -> Result<()> {
 }
 
 /// The socket for metrics. A broker makes and removes it itself.
-fn listen(path: &Path, broker: Option<&Broker>) -> Result<(Option<Socket>, UnixListener)> {
+fn listen(path: &Path, broker: Option<&Arc<Broker>>) -> Result<(Option<Socket>, UnixListener)> {
     match broker {
         Some(broker) => Ok((None, broker.listen()?)),
         None => Socket::open(path).map(|(socket, listener)| (Some(socket), listener)),
@@ -83,10 +101,13 @@ fn listen(path: &Path, broker: Option<&Broker>) -> Result<(Option<Socket>, UnixL
 }
 
 /// Who makes and ends the mount.
-fn mounter(orders: &Orders, broker: Option<&Arc<Broker>>) -> Box<dyn Mounter> {
-    match broker {
-        Some(broker) => Box::new(Arc::clone(broker)),
-        None => Box::new(OwnMount::new(orders.mountpoint.clone(), translate::mount_spec(&orders.config))),
+fn mounter(orders: &Orders, broker: Option<&Arc<Broker>>, device: Option<OwnedFd>) -> Box<dyn Mounter> {
+    match (broker, device) {
+        (Some(broker), _) => Box::new(Arc::clone(broker)),
+        (None, Some(device)) => Box::new(GivenMount::new(device)),
+        (None, None) => {
+            Box::new(OwnMount::new(orders.mountpoint.clone(), translate::mount_spec(&orders.config)))
+        }
     }
 }
 
@@ -105,6 +126,18 @@ pub fn start_log(orders: &Orders) -> Result<()> {
     logging::start(target, log.level.into())?;
     // Stderr is gone by the time most of them could happen.
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug: {panic}")));
+    Ok(())
+}
+
+/// Gives up the rights that serving does not take.
+fn give_up(orders: &Orders) -> Result<()> {
+    let Some(limits) = &orders.limits else { return Ok(()) };
+    let confined = confine::confine(limits)?;
+    let left = match confined.capabilities.join(" ") {
+        none if none.is_empty() => "none".to_owned(),
+        left => left,
+    };
+    tracing::info!(capabilities = %left, files = ?confined.files, "confined");
     Ok(())
 }
 
@@ -136,7 +169,7 @@ fn give_up_after(patience: Duration, life: Arc<Life>) {
 fn serve(
     orders: &Orders,
     life: &Arc<Life>,
-    broker: Option<&Broker>,
+    broker: Option<&Arc<Broker>>,
     ready: impl FnOnce(Vec<String>) -> Result<()>,
 ) -> Result<()> {
     let runtime = runtime()?;
@@ -151,12 +184,12 @@ fn serve_on(
     runtime: &Runtime,
     orders: &Orders,
     life: &Arc<Life>,
-    broker: Option<&Broker>,
+    broker: Option<&Arc<Broker>>,
     ready: impl FnOnce(Vec<String>) -> Result<()>,
 ) -> Result<()> {
     let hangups = signals::watch(runtime, life.clone())?;
     let config = &orders.config;
-    let tree = open::open(config, runtime.handle())?;
+    let tree = open::open_brokered(config, runtime.handle(), broker.cloned())?;
     for error in &tree.failed {
         tracing::warn!(%error, "cannot be opened now");
     }
@@ -179,7 +212,7 @@ fn serve_on(
         let namespace = namespace.clone();
         runtime.spawn(async move { namespace.refresh().await });
     }
-    let reload = Reload::new(orders.typed.clone(), config, &tree.common, &namespace);
+    let reload = Reload::new(orders, &tree.common, &namespace);
     signals::refresh_on(hangups, reload, namespace, life.clone(), orders.foreground);
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;

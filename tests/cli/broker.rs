@@ -37,27 +37,14 @@ fn a_broker_that_dies_takes_the_serving_process_with_it() {
 }
 
 #[test]
-fn what_is_told_to_a_broker_reaches_the_serving_process() {
+fn a_broker_that_is_told_to_end_unmounts() {
     if !has_broker() {
         return;
     }
     let mountpoint = Mountpoint::new();
-    let log = mountpoint.beside("log");
-    let mut mount = fixture().command("mount");
-    mount.arg(mountpoint.path()).args(["-o", &format!("log={},log-level=info", log.display())]);
-    succeed(mount.arg("-c").arg(config(&mountpoint)));
-    let broker = brokers_of(&mountpoint.path())[0];
-    signal(broker, "HUP");
-    wait_for("the configuration to be read", || fs::read_to_string(&log).unwrap().contains("reloaded:"));
-    signal(broker, "TERM");
+    succeed(fixture().command("mount").arg(mountpoint.path()));
+    signal(brokers_of(&mountpoint.path())[0], "TERM");
     mountpoint.wait_until_gone();
-}
-
-/// A configuration file that says nothing.
-fn config(mountpoint: &Mountpoint) -> std::path::PathBuf {
-    let file = mountpoint.beside("config.toml");
-    fs::write(&file, "").unwrap();
-    file
 }
 
 #[test]

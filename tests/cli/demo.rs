@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::machine::{Mountpoint, backupfs, can_mount, run, servers_of, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, backupfs, can_mount, kill_daemons_of, run, succeed, wait_for};
 
 /// The lines to paste: each stands two blanks in.
 fn to_paste(welcome: &str) -> Vec<&str> {
@@ -66,7 +66,7 @@ fn a_demo_whose_server_died_starts_anew() {
     let place = Mountpoint::new();
     let dir = place.beside("demo");
     succeed(backupfs().arg("demo").arg(&dir));
-    servers_of(&dir.join("backups")).into_iter().for_each(|pid| signal(pid, "KILL"));
+    kill_daemons_of(&dir.join("backups"));
     wait_for("the mount to die", || fs::read_dir(dir.join("backups")).is_err());
     succeed(backupfs().arg("demo").arg(&dir));
     assert!(dir.join("backups/laptop@+home+lab/latest/thesis").is_dir());

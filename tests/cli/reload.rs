@@ -29,9 +29,20 @@ impl Configured {
     }
 
     fn source(&self, sample: &Sample, name: &str, set: &str) -> String {
+        self.source_at(&sample.repository(), name, set)
+    }
+
+    /// The sample beside the configuration, where the serving process may read what comes later.
+    fn beside(&self, sample: &Sample, name: &str) -> PathBuf {
+        let place = self.file(name);
+        succeed(std::process::Command::new("cp").arg("-a").arg(sample.repository()).arg(&place));
+        place
+    }
+
+    fn source_at(&self, repository: &Path, name: &str, set: &str) -> String {
         format!(
             "[[source]]\nname = '{name}'\nurl = '{}'\npassword-file = '{}'\nset = '{set}-{{host}}@+{{path}}'\n",
-            sample.repository().display(),
+            repository.display(),
             self.file("password").display()
         )
     }
@@ -47,7 +58,7 @@ impl Configured {
     }
 
     fn hang_up(&self) {
-        signal(self.mountpoint.servers()[0], "HUP");
+        signal(self.mountpoint.daemons()[0], "HUP");
     }
 
     fn log(&self) -> String {
@@ -94,11 +105,12 @@ fn sources_come_and_go_while_it_is_mounted_and_open_files_go_on() {
     }
     let (one, two) = (Sample::new(), Sample::new());
     let here = Configured::new();
+    let two = here.beside(&two, "repository");
     write(here.file("config.toml"), here.top() + &here.source(&one, "one", "one")).unwrap();
     here.mount();
     assert_eq!((here.sets_of("one-"), here.sets_of("two-")), (3, 0));
 
-    write(here.file("conf.d/two.toml"), here.source(&two, "two", "two")).unwrap();
+    write(here.file("conf.d/two.toml"), here.source_at(&two, "two", "two")).unwrap();
     here.hang_up();
     here.wait_for_line("reloaded: two added");
     assert_eq!((here.sets_of("one-"), here.sets_of("two-")), (3, 3));
@@ -116,7 +128,7 @@ fn sources_come_and_go_while_it_is_mounted_and_open_files_go_on() {
     open.read_to_end(&mut after).unwrap();
     assert!(!before.is_empty() && before == after);
 
-    write(here.file("conf.d/two.toml"), here.source(&two, "two", "other")).unwrap();
+    write(here.file("conf.d/two.toml"), here.source_at(&two, "two", "other")).unwrap();
     here.hang_up();
     here.wait_for_line("reloaded: two changed");
     assert_eq!((here.sets_of("two-"), here.sets_of("other-")), (0, 3));

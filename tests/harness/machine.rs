@@ -88,13 +88,12 @@ impl Mountpoint {
 
     /// Who keeps the mount, if anybody does, and who serves it.
     pub fn daemons(&self) -> Vec<u32> {
-        [brokers_of(&self.path()), self.servers()].concat()
+        daemons_of(&self.path())
     }
 
     /// Kills whoever keeps and serves the mount, and waits until they are gone.
     pub fn kill(&self) {
-        signal(self.daemons()[0], "KILL");
-        wait_for("the server to die", || self.daemons().is_empty());
+        kill_daemons_of(&self.path());
     }
 }
 
@@ -166,6 +165,17 @@ pub fn servers_of(mountpoint: &Path) -> Vec<u32> {
 /// The processes that keep what takes rights of a mount at `mountpoint`: one where root mounted.
 pub fn brokers_of(mountpoint: &Path) -> Vec<u32> {
     called("broker", mountpoint)
+}
+
+/// Who keeps a mount at `mountpoint`, if anybody does, and who serves it.
+pub fn daemons_of(mountpoint: &Path) -> Vec<u32> {
+    [brokers_of(mountpoint), servers_of(mountpoint)].concat()
+}
+
+/// Kills whoever keeps and serves a mount, and waits until they are gone: what is mounted is dead then.
+pub fn kill_daemons_of(mountpoint: &Path) {
+    signal(daemons_of(mountpoint)[0], "KILL");
+    wait_for("the server to die", || daemons_of(mountpoint).is_empty());
 }
 
 /// The processes of this program that were started with `verb` and end in `mountpoint`.

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::harness::child::{descendants, has};
 use crate::harness::rclone::Rclone;
 use crate::harness::sshd::Sshd;
-use crate::machine::{Mountpoint, arguments, backupfs, can_mount, fixture, run, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, arguments, backupfs, can_mount, fixture, run, succeed, wait_for};
 
 /// Everything about every entry below `root`, contents included, in an order of its own.
 pub fn manifest(root: &Path) -> Vec<u8> {
@@ -132,7 +132,7 @@ fn orphaned(set_up: impl FnOnce(&mut Command)) {
     let server = mountpoint.servers()[0];
     let below = descendants(server);
     assert!(!below.is_empty());
-    signal(server, "KILL");
+    mountpoint.kill();
     wait_for("what the server started to end", || below.iter().all(|pid| arguments(*pid).is_empty()));
 }
 

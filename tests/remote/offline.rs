@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::rclone::Rclone;
-use crate::machine::{Mountpoint, backupfs, can_mount, fixture, run, signal, succeed, wait_for};
+use crate::machine::{Mountpoint, backupfs, can_mount, fixture, run, succeed, wait_for};
 use crate::mounted::manifest;
 
 struct Bed {
@@ -144,12 +144,11 @@ fn what_a_killed_daemon_leaves_is_good() {
             let _ = Command::new("cp").arg("-a").arg(&root).arg(root.with_file_name("copy")).output();
         });
         let before = bed.segments().len();
-        let server = bed.mountpoint.servers()[0];
         if round > 1 {
             wait_for("something to be written", || bed.segments().len() >= before.min(1));
         }
         std::thread::sleep(std::time::Duration::from_millis(round * 20));
-        signal(server, "KILL");
+        bed.mountpoint.kill();
         walk.join().unwrap();
         succeed(backupfs().arg("umount").arg(bed.mountpoint.path()));
         let _ = fs::remove_dir_all(bed.mountpoint.beside("copy"));

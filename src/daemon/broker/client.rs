@@ -1,22 +1,21 @@
 //! The broker, as its worker sees it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::line;
 use super::words::{Ask, Said};
 use crate::daemon::life::{Mounter, Served};
+use crate::daemon::process;
 use crate::error::{Error, Kind, Result};
 use crate::fuse::{Device, Rights};
-
-/// Which descriptor of a worker leads to its broker.
-pub const DESCRIPTOR: i32 = 3;
 
 /// A broker does nothing that takes long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,13 +26,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker that started this process and left [`DESCRIPTOR`] open. To be called once.
+    /// The broker that started this process and left its line open. To be called once.
     pub fn inherited() -> Result<Arc<Self>> {
-        // SAFETY: whoever started this process has put it there for this, and it is taken once.
-        let line = unsafe { OwnedFd::from_raw_fd(DESCRIPTOR) };
-        let failed = |e| Error::caused_by(Kind::System, "the line to the broker", e);
-        rustix::io::fcntl_setfd(&line, FdFlags::CLOEXEC).map_err(failed)?;
-        Self::at(line)
+        Self::at(process::take_left_open()?)
     }
 
     fn at(line: OwnedFd) -> Result<Arc<Self>> {
@@ -67,6 +62,14 @@ impl Broker {
     /// Has it leave the session and the stdio of whoever started it.
     pub fn leave(&self) -> Result<()> {
         self.have_done(&Ask::Leave).map(drop)
+    }
+
+    /// The directories into which rsync may be writing. None where nobody can tell.
+    pub fn under_way(&self) -> Vec<PathBuf> {
+        match self.ask(&Ask::UnderWay, &[]) {
+            Ok((Said::Places(places), _)) => places.into_iter().map(PathBuf::from).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The socket at which metrics are asked for, which goes with the broker.

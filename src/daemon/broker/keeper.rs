@@ -1,6 +1,9 @@
 //! What a broker does for its worker.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::words::{Ask, Said};
 use crate::config::Config;
@@ -10,18 +13,19 @@ use crate::daemon::own::OwnMount;
 use crate::daemon::{process, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse::Rights;
+use crate::source::directory;
 
 /// What it keeps: the mount, and what goes with it.
 pub(super) struct Keeper {
     config: Config,
     mount: OwnMount,
-    rights: Option<std::sync::Arc<dyn Rights>>,
+    rights: Option<Arc<dyn Rights>>,
     /// Goes with this.
     _socket: Option<Socket>,
 }
 
 impl Keeper {
-    pub fn new(config: Config, mountpoint: std::path::PathBuf) -> Self {
+    pub fn new(config: Config, mountpoint: PathBuf) -> Self {
         let mount = OwnMount::new(mountpoint, translate::mount_spec(&config));
         Keeper { config, mount, rights: None, _socket: None }
     }
@@ -33,8 +37,10 @@ impl Keeper {
 
     /// Does what is asked for; what it led to may be a descriptor.
     pub fn answer(&mut self, ask: &Ask, descriptor: Option<&OwnedFd>) -> (Said, Option<OwnedFd>) {
-        if let Ask::OpenBacking = ask {
-            return (self.open_backing(descriptor), None);
+        match ask {
+            Ask::OpenBacking => return (self.open_backing(descriptor), None),
+            Ask::UnderWay => return (under_way(), None),
+            _ => {}
         }
         match self.done(ask) {
             Ok(led_to) => (Said::Done, led_to),
@@ -47,14 +53,14 @@ impl Keeper {
             Ask::Mount => self.mount().map(Some),
             Ask::Listen => self.listen().map(Some),
             Ask::Unmount => Ok(self.nothing(|keeper| keeper.end())),
-            Ask::Leave => process::leave().map(|()| None),
+            Ask::Leave => process::end_with_parent(None).and_then(|()| process::leave()).map(|()| None),
             Ask::ReadAhead => {
                 Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.raise_read_ahead())))
             }
             Ask::CloseBacking(id) => {
                 Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.close_backing(*id))))
             }
-            Ask::OpenBacking => Err(Error::new(Kind::Internal, "broker: no descriptor")),
+            Ask::OpenBacking | Ask::UnderWay => Err(Error::new(Kind::Internal, "broker: no descriptor")),
         }
     }
 
@@ -94,4 +100,12 @@ impl Keeper {
         self._socket = Some(socket);
         Ok(listener.into())
     }
+}
+
+/// So many directories fit into an answer; more rsyncs at a time are nobody's.
+const MOST: usize = 50;
+
+fn under_way() -> Said {
+    let fits = |place: &PathBuf| place.as_os_str().len() < 256;
+    Said::Places(directory::under_way().into_iter().filter(fits).take(MOST).map(OsString::from).collect())
 }

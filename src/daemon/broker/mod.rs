@@ -12,7 +12,7 @@ mod line;
 mod words;
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -25,28 +25,36 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 use tokio::time::Instant;
 
-pub use client::{Broker, DESCRIPTOR};
+pub use client::Broker;
 use keeper::Keeper;
 use words::Ask;
 
 use super::handover::{Answer, Orders};
 use super::{process, serve, signals};
 use crate::error::{Error, Kind, Result};
+use crate::observe::logging::{self, LogTarget};
 
 /// A worker that was told to end and has not, so long after, is killed.
 const GRACE: Duration = signals::DRAIN.saturating_add(Duration::from_secs(2));
 
+/// A worker that can tell by itself that it is not ready in time does.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// Keeps the mount whose orders come on stdin, until its worker has ended. Answers with which code to end.
 pub fn broker_handed_over() -> Result<u8> {
-    process::close_inherited(DESCRIPTOR);
+    process::close_inherited(process::DESCRIPTOR);
     process::take_name();
     process::keep_secrets()?;
     let mut line = process::take_stdin()?;
     let orders = Orders::receive_head(&mut line)?;
     let foreground = orders.foreground;
+    if !foreground {
+        // Until all is ready; who is told to end ends the worker too.
+        process::end_with_parent(Some(Signal::TERM))?;
+    }
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::io("broker", e).with_kind(Kind::System))?;
-    let started = serve::start_log(&orders).and_then(|()| {
+    let started = start_log(&orders).and_then(|()| {
         let _runtime = runtime.enter();
         Kept::start(orders, &line)
     });
@@ -61,12 +69,26 @@ pub fn broker_handed_over() -> Result<u8> {
     }
 }
 
+/// Where the worker logs too, unless opening that may wait for somebody.
+fn start_log(orders: &Orders) -> Result<()> {
+    let file = orders.config.mount.log.file.as_deref();
+    let may_wait = file.and_then(|file| file.metadata().ok()).is_some_and(|found| !found.is_file());
+    if may_wait {
+        return logging::start(LogTarget::System, orders.config.mount.log.level.into());
+    }
+    serve::start_log(orders)
+}
+
 /// A worker, and what is kept for it.
 struct Kept {
     worker: Child,
     line: AsyncFd<OwnedFd>,
     keeper: Keeper,
     mountpoint: PathBuf,
+    /// In the foreground, where nobody waits for an answer: when a worker that has not come to mount is given up. It may
+    /// wait for its log, before it may have a second thread that would watch the time.
+    unmounted_until: Option<Instant>,
+    mount_timeout: Duration,
     terminate: Arrivals,
     interrupt: Arrivals,
     hangup: Arrivals,
@@ -79,6 +101,8 @@ enum Event {
     Ended(Option<ExitStatus>),
     /// The worker takes too long to end.
     Late,
+    /// The worker takes too long to begin.
+    Unmounted,
 }
 
 impl Kept {
@@ -95,9 +119,21 @@ impl Kept {
         // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
         let line = unsafe { AsyncFd::register_with_interest(ours, Interest::READABLE) };
         let line = line.map_err(|e| failed(e.into()))?;
+        let mount_timeout = orders.config.mount.mount_timeout;
+        let unmounted_until = orders.foreground.then(|| Instant::now() + mount_timeout + SLACK);
         let Orders { config, mountpoint, .. } = orders;
         let keeper = Keeper::new(config, mountpoint.clone());
-        Ok(Kept { worker, line, keeper, mountpoint, terminate, interrupt, hangup })
+        Ok(Kept {
+            worker,
+            line,
+            keeper,
+            mountpoint,
+            unmounted_until,
+            mount_timeout,
+            terminate,
+            interrupt,
+            hangup,
+        })
     }
 
     /// Does what the worker asks for until it ends. Answers with which code this process is to end.
@@ -114,6 +150,12 @@ impl Kept {
                     self.send(Signal::KILL);
                     deadline = None;
                 }
+                Event::Unmounted => {
+                    let seconds = self.mount_timeout.as_secs();
+                    eprintln!("backupfs: not mounted: not ready within {seconds} s (mount-timeout)");
+                    self.unmounted_until = None;
+                    self.send(Signal::KILL);
+                }
                 Event::Signal(signal) => {
                     self.send(signal);
                     if signal != Signal::HUP {
@@ -125,6 +167,7 @@ impl Kept {
     }
 
     async fn next(&mut self, listening: bool, deadline: Option<Instant>) -> Event {
+        let unmounted = self.unmounted_until;
         tokio::select! {
             status = self.worker.wait() => Event::Ended(status.ok()),
             _ = self.terminate.recv() => Event::Signal(Signal::TERM),
@@ -136,6 +179,7 @@ impl Kept {
                 Event::Asked
             }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Late,
+            () = tokio::time::sleep_until(unmounted.unwrap_or_else(Instant::now)), if unmounted.is_some() => Event::Unmounted,
         }
     }
 
@@ -156,6 +200,9 @@ impl Kept {
 
     fn answer_one(&mut self) -> Result<bool> {
         let Some((ask, descriptors)) = line::receive::<Ask>(self.line.get_ref())? else { return Ok(false) };
+        if matches!(ask, Ask::Mount) {
+            self.unmounted_until = None;
+        }
         let (said, led_to) = self.keeper.answer(&ask, descriptors.first());
         let led_to: Vec<_> = led_to.iter().map(AsFd::as_fd).collect();
         line::send(self.line.get_ref(), &said, &led_to).map(|()| true)
@@ -185,19 +232,8 @@ impl Kept {
 /// Starts the worker with the orders on `stdin` and its line to this process.
 fn worker(orders: &Orders, stdin: OwnedFd, line: OwnedFd) -> Result<Child> {
     let failed = |e| Error::io("cannot start the serving process", e).with_kind(Kind::System);
-    // Not the number that it is to have, where nothing would be done and it would close on exec.
-    let line = rustix::io::fcntl_dupfd_cloexec(&line, DESCRIPTOR + 1).map_err(|e| failed(e.into()))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("backupfs").arg("serve").arg("--brokered").arg(&orders.mountpoint).stdin(stdin);
-    let raw = line.as_raw_fd();
-    let place = move || {
-        // SAFETY: both are numbers; nothing of this process is known by the second in the child, which is executed next.
-        match unsafe { libc::dup2(raw, DESCRIPTOR) } {
-            -1 => Err(std::io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
-    unsafe { command.pre_exec(place) };
+    let _line = process::leave_open(command.as_std_mut(), &line)?;
     command.spawn().map_err(failed)
 }

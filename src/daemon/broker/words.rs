@@ -1,6 +1,8 @@
 //! What a worker may ask its broker for, and what that answers. None of it says where or what to mount: the broker knows
 //! that from whoever started both.
 
+use std::ffi::OsString;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Kind;
@@ -20,6 +22,8 @@ pub(super) enum Ask {
     OpenBacking,
     /// That it forgets one.
     CloseBacking(u32),
+    /// The directories into which rsync may be writing, as far as anybody may tell.
+    UnderWay,
     /// The socket at which metrics are asked for.
     Listen,
 }
@@ -29,6 +33,8 @@ pub(super) enum Ask {
 pub(super) enum Said {
     /// It is done; what it led to comes as a descriptor.
     Done,
+    /// Directories.
+    Places(Vec<OsString>),
     /// The number of a file.
     Known(u32),
     /// The kernel refused.

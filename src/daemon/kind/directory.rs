@@ -11,7 +11,7 @@ use crate::daemon::keep::Common;
 use crate::daemon::place;
 use crate::error::{Context, Error, Result};
 use crate::namespace;
-use crate::source::directory::{self, Pattern, Spec};
+use crate::source::directory::{self, Pattern, Spec, UnderWay};
 
 /// Looks whether what lies above the pattern's named parts is there.
 pub(super) async fn looked_at(source: &config::Source) -> Result<()> {
@@ -35,8 +35,20 @@ pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener>
         machine: Some(machine.into()).filter(|name: &Arc<str>| !name.is_empty()),
         refresh: source.refresh.unwrap_or(common.refresh),
         place: place::of(&source.local_place().unwrap_or_default()),
+        under_way: under_way(common),
     };
     Ok(Box::pin(directory::open(spec, Arc::clone(&common.shared))))
+}
+
+/// Who tells the directories into which rsync is writing: a broker, where this process may not look.
+fn under_way(common: &Common) -> UnderWay {
+    match &common.broker {
+        Some(broker) => {
+            let broker = Arc::clone(broker);
+            Arc::new(move || broker.under_way())
+        }
+        None => Arc::new(directory::under_way),
+    }
 }
 
 /// The named parts of its pattern; none of one that is wrong, which opening it tells.

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use super::record::{Held, Naming};
 use super::scan::Scan;
-use super::unfinished;
 use crate::source::chunked::hash;
 use crate::tree::{Snapshot, SnapshotId, Usage};
 
@@ -26,7 +25,12 @@ pub(super) struct List {
 impl List {
     /// The list of what a walk found. What `before` has is kept as it is there while its directory is the same; what could
     /// not be looked into keeps the snapshots that are known of it.
-    pub(super) fn of(scan: Scan, before: Option<&List>, naming: &Naming) -> Self {
+    pub(super) fn of(
+        scan: Scan,
+        before: Option<&List>,
+        naming: &Naming,
+        under_way: &dyn Fn() -> Vec<PathBuf>,
+    ) -> Self {
         let mut by_id = HashMap::with_capacity(scan.found.len());
         for found in scan.found {
             let mut held = naming.record(found);
@@ -46,7 +50,7 @@ impl List {
         for (id, held) in known.filter(|(_, held)| is_unknown(&held.path)) {
             by_id.entry(Arc::clone(id)).or_insert_with(|| held.clone());
         }
-        hide_unfinished(&mut by_id, before, &naming.fixed);
+        hide_unfinished(&mut by_id, before, &naming.fixed, under_way);
         let all = match before {
             Some(before) if is_same(&before.by_id, &by_id) => Arc::clone(&before.all),
             _ => by_id.values().map(|held| held.snapshot.clone()).collect(),
@@ -74,13 +78,18 @@ fn is_same(one: &HashMap<SnapshotId, Held>, other: &HashMap<SnapshotId, Held>) -
 }
 
 /// Leaves out what is new and in which rsync stands. What was shown stays: somebody may be restoring from it.
-fn hide_unfinished(by_id: &mut HashMap<SnapshotId, Held>, before: Option<&List>, fixed: &Path) {
+fn hide_unfinished(
+    by_id: &mut HashMap<SnapshotId, Held>,
+    before: Option<&List>,
+    fixed: &Path,
+    under_way: &dyn Fn() -> Vec<PathBuf>,
+) {
     let is_new = |id: &SnapshotId| before.is_none_or(|list| !list.by_id.contains_key(id));
     if !by_id.keys().any(is_new) {
         return;
     }
     let Ok(fixed) = fixed.canonicalize() else { return };
-    let under_way = unfinished::under_way();
+    let under_way = under_way();
     by_id.retain(|id, held| {
         let path = fixed.join(&held.path);
         !(is_new(id) && under_way.iter().any(|standing| standing.starts_with(&path)))

@@ -15,4 +15,5 @@ mod tests;
 mod unfinished;
 
 pub use pattern::Pattern;
-pub use source::{Spec, open};
+pub use source::{Spec, UnderWay, open};
+pub use unfinished::under_way;

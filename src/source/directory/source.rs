@@ -35,7 +35,12 @@ pub struct Spec {
     pub refresh: Duration,
     /// The file system that they lie on.
     pub place: Arc<Place>,
+    /// The directories into which somebody may be writing: [`under_way`](super::under_way), or whoever may look.
+    pub under_way: UnderWay,
 }
+
+/// Tells directories into which somebody may be writing now.
+pub type UnderWay = Arc<dyn Fn() -> Vec<PathBuf> + Send + Sync>;
 
 /// Opens a source, which walks its pattern. Errors, which name it: `Usage` for a pattern or a format that is none,
 /// `NotFound` where nothing is that looks like it, and whatever keeps its beginning from being read.
@@ -57,7 +62,8 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     let is_live = !pattern.has(TIME) && !pattern.has(NUMBER);
     let validity = if is_live { Validity::For(spec.refresh) } else { Validity::Forever };
     let host = Host::new(&id, &spec.name, spec.place, shared);
-    let finder = Arc::new(Finder { pattern, naming, damage: Damage::default(), name: spec.name.clone() });
+    let (damage, name, under_way) = (Damage::default(), spec.name.clone(), spec.under_way);
+    let finder = Arc::new(Finder { pattern, naming, damage, name, under_way });
     let walking = Arc::clone(&finder);
     let list = host.run(move || walking.list(None)).await?;
     let (list, failure) = (ArcSwap::from_pointee(list), Mutex::default());
@@ -71,6 +77,7 @@ struct Finder {
     naming: Naming,
     damage: Damage,
     name: String,
+    under_way: UnderWay,
 }
 
 impl Finder {
@@ -90,7 +97,7 @@ impl Finder {
             let says = "nothing is there that looks like the pattern";
             return Err(Error::new(Kind::NotFound, says));
         }
-        Ok(List::of(scan, before, &self.naming))
+        Ok(List::of(scan, before, &self.naming, &*self.under_way))
     }
 }
 

@@ -45,6 +45,7 @@ impl Bed {
             machine: Some("nas".into()),
             refresh: Duration::from_secs(60),
             place: Place::alone(),
+            under_way: Arc::new(super::under_way),
         };
         open(spec, Shared::new(Budget::of(8 << 20))).await
     }

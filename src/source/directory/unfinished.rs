@@ -22,7 +22,7 @@ pub(super) fn is_named(name: &[u8]) -> bool {
 
 /// The directories into which rsync may be writing on this machine now: those in which its processes stand, as far as
 /// they may be looked at. One that only reads stands in what it reads, too.
-pub(super) fn under_way() -> Vec<PathBuf> {
+pub fn under_way() -> Vec<PathBuf> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let standing = processes.flatten().filter_map(|process| {
         let process = process.path();

@@ -58,6 +58,7 @@ pub(super) async fn below(store: &S3, prefix: &str) -> Result<Vec<ObjectInfo>> {
         Ok(())
     })
     .await?;
+    each_once(&below, &found)?;
     Ok(found)
 }
 
@@ -92,6 +93,7 @@ pub(super) async fn level(store: &S3, prefix: &str) -> Result<Level> {
         Ok(())
     })
     .await?;
+    each_once(&below, &level.objects)?;
     level.below = deeper.into_iter().filter(|prefix| check_prefix(prefix).is_ok()).collect();
     Ok(level)
 }
@@ -142,6 +144,17 @@ fn info(store: &S3, below: &str, object: &Object, encoded: bool) -> Result<Optio
     match object.size().and_then(|size| u64::try_from(size).ok()) {
         Some(size) => Ok(Some(ObjectInfo { key, size })),
         None => Err(garbled(&key, "the listing does not say how long it is")),
+    }
+}
+
+/// Checks that no object came twice: who repeats a page mostly leaves out another one for it.
+fn each_once(below: &str, objects: &[ObjectInfo]) -> Result<()> {
+    let mut keys: Vec<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    // Nearly every server lists them in order, which takes no time here.
+    keys.sort_unstable();
+    match keys.iter().zip(keys.iter().skip(1)).find(|(one, next)| one == next) {
+        Some((key, _)) => Err(garbled(below, format!("{key:?} came twice"))),
+        None => Ok(()),
     }
 }
 

@@ -196,6 +196,7 @@ impl S3 {
         let range = Some(format!("bytes={offset}-{}", end.saturating_sub(1)));
         let answer = self.get_object(key, pinned, range).await;
         let (answer, after) = answer.map_err(|e| e.about(self.asked(key)))?;
+        pinned.map_or(Ok(()), |pinned| versions::is_meant(pinned, answer.e_tag()))?;
         let sent = answer.content_length().and_then(|length| u64::try_from(length).ok());
         match answer.content_range().map(ContentRange::parse) {
             Some(Some(range)) if range.first == offset => {

@@ -204,6 +204,18 @@ pub(super) fn condition(object: &Pinned) -> Option<String> {
     (!object.etag.is_empty()).then(|| object.etag.clone())
 }
 
+/// Checks that an answer is of the bytes that were asked for: not every server knows `If-Match`. Errors: `Stale`.
+pub(super) fn is_meant(object: &Pinned, told: Option<&str>) -> Result<()> {
+    let bare = |etag: &str| etag.trim_start_matches("W/").trim_matches('"').to_owned();
+    match told {
+        Some(told) if !object.etag.is_empty() && bare(told) != bare(&object.etag) => {
+            let says = format!("{}: is another object than when it was listed", object.key);
+            Err(Error::new(Kind::Stale, says))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Bucket for S3 {
     fn keeps_versions(&self) -> BoxFuture<'_, Result<bool>> {
         let send = |client: Client| client.get_bucket_versioning().bucket(&self.bucket).send();
@@ -233,6 +245,7 @@ impl Bucket for S3 {
                 Ok(answer) => answer,
                 Err(failed) => return Err(gone(failed).about(self.asked(&object.key))),
             };
+            is_meant(object, answer.e_tag())?;
             let labels = answer.metadata.unwrap_or_default();
             Ok(labels.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
         }
@@ -266,6 +279,21 @@ fn gone(failed: Failed) -> Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_other_bytes_is_stale_however_their_name_is_spelled() {
+        let object = |etag: &str| Pinned { key: "k".to_owned(), version: None, etag: etag.to_owned() };
+        for (listed, told) in [
+            ("\"a\"", Some("\"a\"")),
+            ("a", Some("\"a\"")),
+            ("\"a\"", Some("W/\"a\"")),
+            ("\"a\"", None),
+            ("", Some("b")),
+        ] {
+            assert!(is_meant(&object(listed), told).is_ok(), "{listed} {told:?}");
+        }
+        assert_eq!(is_meant(&object("\"a\""), Some("\"b\"")).unwrap_err().kind(), Kind::Stale);
+    }
 
     #[test]
     fn a_version_s_id_tells_when_it_was_written_where_it_can() {

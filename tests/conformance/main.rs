@@ -9,11 +9,14 @@
     reason = "a test may stop where it fails"
 )]
 
+mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod host;
 mod objects;
 mod s3;
+#[path = "../harness/s3s/mod.rs"]
+mod s3s;
 mod served;
 mod source;
 mod store;

@@ -1,4 +1,4 @@
-//! Buckets of a real S3 server as sources: what its clients put there, and what that was before.
+//! Buckets of a real S3 server and of one in this process as sources: what clients put there, and what that was before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use backupfs::cache::Budget;
 use backupfs::error::Kind;
 use backupfs::source::chunked::Shared;
 use backupfs::source::objects::{self, History, Metadata, Spec};
-use backupfs::store::bucket::{Extent, Mark, Pinned, Version};
+use backupfs::store::bucket::{Bucket, Extent, Mark, Pinned, Version};
 use backupfs::store::s3::{S3, Service};
 use backupfs::tree::{Content, FileType, Node, Source, Time};
 use jiff::tz::TimeZone;
@@ -20,12 +20,39 @@ use tokio::sync::OnceCell;
 use crate::harness::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use crate::harness::walk::walk;
 use crate::s3::options;
+use crate::s3s::S3s;
+
+/// Runs each of these on both servers.
+macro_rules! on_each_server {
+    ($($check:ident),* $(,)?) => {
+        on_each_server! { @on real; $($check),* }
+        on_each_server! { @on in_process; $($check),* }
+    };
+    (@on $server:ident; $($check:ident),*) => {
+        mod $server {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $check() {
+                    let Some(endpoint) = super::$server().await else { return };
+                    super::$check(endpoint).await;
+                }
+            )*
+        }
+    };
+}
+
+on_each_server! {
+    what_clients_put_is_shown_with_what_they_said_of_it,
+    a_versioned_bucket_shows_what_was_deleted_and_replaced,
+    an_object_that_is_replaced_while_it_is_read_is_stale,
+    a_listing_goes_on_behind_any_key_and_says_what_is_not_there,
+}
 
 /// Who puts objects on a server.
-fn client(server: &S3Server) -> Client {
+pub fn client(endpoint: &str) -> Client {
     let config = Builder::new()
         .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(server.endpoint())
+        .endpoint_url(endpoint)
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
         .force_path_style(true);
@@ -59,8 +86,8 @@ async fn versioned(client: &Client, bucket: &str) {
     client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await.unwrap();
 }
 
-fn spec(server: &S3Server, bucket: &str) -> Spec {
-    let service = Arc::new(Service::new(options(&server.endpoint())).unwrap());
+pub fn spec(endpoint: &str, bucket: &str) -> Spec {
+    let service = Arc::new(Service::new(options(endpoint)).unwrap());
     let store = S3::new(service, format!("s3:{bucket}"), bucket, "");
     Spec {
         name: format!("objects:{bucket}"),
@@ -79,32 +106,52 @@ async fn open(spec: Spec) -> Arc<dyn Source> {
     objects::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap()
 }
 
-/// The server of this process, with a bucket of each kind; none where its program is missing.
-async fn served() -> Option<&'static S3Server> {
-    static SERVER: OnceCell<Option<Arc<S3Server>>> = OnceCell::const_new();
+/// Makes a bucket of each kind.
+async fn furnish(endpoint: &str) {
+    let client = client(endpoint);
+    client.create_bucket().bucket("plain").send().await.unwrap();
+    fill(&client, "plain").await;
+    versioned(&client, "versioned").await;
+    fill(&client, "versioned").await;
+    put(&client, "versioned", "a-b", "changed", &[]).await;
+    client.delete_object().bucket("versioned").key("dir-0/file 0").send().await.unwrap();
+}
+
+/// The URL of a real server with a bucket of each kind; none where its program is missing.
+async fn real() -> Option<&'static str> {
+    static SERVER: OnceCell<Option<(String, S3Server)>> = OnceCell::const_new();
     let server = SERVER.get_or_init(|| async {
-        let server = Arc::new(S3Server::start()?);
-        let client = client(&server);
-        client.create_bucket().bucket("plain").send().await.unwrap();
-        fill(&client, "plain").await;
-        versioned(&client, "versioned").await;
-        fill(&client, "versioned").await;
-        put(&client, "versioned", "a-b", "changed", &[]).await;
-        client.delete_object().bucket("versioned").key("dir-0/file 0").send().await.unwrap();
-        Some(server)
+        let server = S3Server::start()?;
+        furnish(&server.endpoint()).await;
+        Some((server.endpoint(), server))
     });
-    server.await.as_deref()
+    server.await.as_ref().map(|(endpoint, _)| endpoint.as_str())
 }
 
-/// A bucket that keeps no versions.
-async fn plain_bucket() -> Option<Arc<dyn Source>> {
-    Some(open(spec(served().await?, "plain")).await)
+/// The same of one in this process, which lists a few entries at a time.
+async fn in_process() -> Option<&'static str> {
+    static SERVER: OnceCell<(String, S3s)> = OnceCell::const_new();
+    let server = SERVER.get_or_init(|| async {
+        let server = S3s::start();
+        server.set_page(7);
+        furnish(&server.endpoint()).await;
+        (server.endpoint(), server)
+    });
+    Some(&server.await.0)
 }
 
-/// One that does.
+/// A bucket that keeps versions.
 pub async fn versioned_bucket() -> Option<Arc<dyn Source>> {
-    let changes = Some(History::Changes);
-    Some(open(Spec { history: changes, ..spec(served().await?, "versioned") }).await)
+    Some(with_changes(real().await?).await)
+}
+
+/// The same in this process.
+pub async fn versioned_bucket_in_process() -> Option<Arc<dyn Source>> {
+    Some(with_changes(in_process().await?).await)
+}
+
+async fn with_changes(endpoint: &str) -> Arc<dyn Source> {
+    open(Spec { history: Some(History::Changes), ..spec(endpoint, "versioned") }).await
 }
 
 fn now() -> Time {
@@ -117,9 +164,8 @@ async fn root(source: &Arc<dyn Source>, at: usize) -> Node {
     source.open(&id, 0).resolve().await.unwrap().node
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_clients_put_is_shown_with_what_they_said_of_it() {
-    let Some(source) = plain_bucket().await else { return };
+async fn what_clients_put_is_shown_with_what_they_said_of_it(endpoint: &str) {
+    let source = open(spec(endpoint, "plain")).await;
     let walked = walk(root(&source, 0).await).await;
     assert_eq!(walked.len(), 1 + 4 + 30 + 4);
     let found = |path: &str| &walked[path.as_bytes()];
@@ -135,19 +181,17 @@ async fn what_clients_put_is_shown_with_what_they_said_of_it() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_versioned_bucket_shows_what_was_deleted_and_replaced() {
-    let Some(server) = served().await else { return };
-    let client = client(server);
+async fn a_versioned_bucket_shows_what_was_deleted_and_replaced(endpoint: &str) {
+    let client = client(endpoint);
     versioned(&client, "history").await;
     put(&client, "history", "kept", "one", &[]).await;
     put(&client, "history", "gone", "was here", &[]).await;
     let then = now();
-    // The server tells versions by the second.
+    // The real one tells versions by the second.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     put(&client, "history", "kept", "two", &[]).await;
     client.delete_object().bucket("history").key("gone").send().await.unwrap();
-    let source = open(spec(server, "history")).await;
+    let source = open(spec(endpoint, "history")).await;
     assert!(source.snapshots().len() <= 2, "midnight may lie between");
     let then = source.at(then).unwrap();
     let before = walk(source.open(&then.id, 0).resolve().await.unwrap().node).await;
@@ -157,22 +201,20 @@ async fn a_versioned_bucket_shows_what_was_deleted_and_replaced() {
     let after = walk(source.open(&latest.id, 0).resolve().await.unwrap().node).await;
     assert_eq!(after[&b"kept"[..]].content.as_ref().unwrap(), "two");
     assert!(!after.contains_key(&b"gone"[..]));
-    let changes = open(Spec { history: Some(History::Changes), ..spec(server, "history") }).await;
+    let changes = open(Spec { history: Some(History::Changes), ..spec(endpoint, "history") }).await;
     assert!(changes.snapshots().iter().any(|listed| listed.id == then.id));
     let error = objects::open(
-        Spec { history: Some(History::Days), ..spec(server, "plain") },
+        Spec { history: Some(History::Days), ..spec(endpoint, "plain") },
         Shared::new(Budget::of(1 << 20)),
     );
     assert_eq!(error.await.err().unwrap().kind(), Kind::Usage);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_object_that_is_replaced_while_it_is_read_is_stale() {
-    let Some(server) = served().await else { return };
-    let client = client(server);
+async fn an_object_that_is_replaced_while_it_is_read_is_stale(endpoint: &str) {
+    let client = client(endpoint);
     client.create_bucket().bucket("replaced").send().await.unwrap();
     put(&client, "replaced", "big", vec![1; 8 << 20], &[]).await;
-    let source = open(spec(server, "replaced")).await;
+    let source = open(spec(endpoint, "replaced")).await;
     let Content::Dir(dir) = root(&source, 0).await.content else { panic!() };
     let Content::File(file) = dir.lookup(b"big").resolve().await.unwrap().unwrap().content else { panic!() };
     let reader = file.open().resolve().await.unwrap();
@@ -187,24 +229,34 @@ async fn an_object_that_is_replaced_while_it_is_read_is_stale() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listing_goes_on_behind_any_key_and_says_what_is_not_there() {
-    let Some(server) = served().await else { return };
-    let bucket = spec(server, "plain").bucket;
+/// What a bucket lists, page after page.
+async fn listed(bucket: &dyn Bucket, extent: Extent, mut next: Option<Mark>) -> Vec<Version> {
+    let mut versions = Vec::new();
+    loop {
+        let page = bucket.page(extent, next.as_ref()).await.unwrap();
+        versions.extend(page.versions);
+        match page.next {
+            Some(mark) => next = Some(mark),
+            None => return versions,
+        }
+    }
+}
+
+async fn a_listing_goes_on_behind_any_key_and_says_what_is_not_there(endpoint: &str) {
+    let bucket = spec(endpoint, "plain").bucket;
     for extent in [Extent::Latest, Extent::Versions] {
-        let all = bucket.page(extent, None).await.unwrap();
-        assert!(all.next.is_none() && all.versions.is_sorted_by_key(|version| version.key.clone()));
-        let middle = &all.versions[all.versions.len() / 2];
-        let mark = Mark { key: middle.key.clone(), version: None };
-        let rest = bucket.page(extent, Some(&mark)).await.unwrap();
-        // This server begins with the key itself when it tells versions.
-        assert!(rest.versions.iter().all(|version| version.key >= middle.key));
+        let all = listed(&*bucket, extent, None).await;
+        assert!(all.len() == 34 && all.is_sorted_by_key(|version| version.key.clone()));
+        let middle = &all[all.len() / 2];
+        let rest = listed(&*bucket, extent, Some(Mark { key: middle.key.clone(), version: None })).await;
+        // The real one begins with the key itself when it tells versions.
+        assert!(rest.iter().all(|version| version.key >= middle.key));
         let behind = |versions: &[Version]| versions.iter().filter(|found| found.key > middle.key).count();
-        assert_eq!(behind(&rest.versions), behind(&all.versions));
+        assert_eq!(behind(&rest), behind(&all));
     }
     let missing = Pinned { key: "no such".into(), version: None, etag: String::new() };
     assert_eq!(bucket.labels(&missing).await.unwrap_err().kind(), Kind::NotFound);
     assert_eq!(bucket.read(&missing, 0, 1).await.unwrap_err().kind(), Kind::NotFound);
     assert!(!bucket.keeps_versions().await.unwrap());
-    assert!(spec(server, "versioned").bucket.keeps_versions().await.unwrap());
+    assert!(spec(endpoint, "versioned").bucket.keeps_versions().await.unwrap());
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backupfs::cache::Budget;
-use backupfs::error::Kind;
+use backupfs::error::{Kind, Result};
 use backupfs::source::chunked::Shared;
 use backupfs::source::directory;
 use backupfs::source::restic::{self, Spec};
@@ -19,9 +19,9 @@ use futures_util::FutureExt;
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
 use crate::harness::walk::{Walked, walk};
-use crate::objects::versioned_bucket;
+use crate::objects::{versioned_bucket, versioned_bucket_in_process};
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
@@ -30,6 +30,15 @@ fn local(path: PathBuf) -> Arc<dyn ObjectStore> {
 }
 
 async fn open(name: &str, store: Arc<dyn ObjectStore>, hot: Option<Arc<dyn ObjectStore>>) -> Arc<dyn Source> {
+    try_open(name, store, hot).await.unwrap()
+}
+
+/// A source of what a fixture's repository is, which its password opens.
+pub async fn try_open(
+    name: &str,
+    store: Arc<dyn ObjectStore>,
+    hot: Option<Arc<dyn ObjectStore>>,
+) -> Result<Arc<dyn Source>> {
     let password = std::fs::read(fixture(name).join("password")).unwrap();
     let spec = Spec {
         name: name.into(),
@@ -39,7 +48,7 @@ async fn open(name: &str, store: Arc<dyn ObjectStore>, hot: Option<Arc<dyn Objec
         password: password.trim_ascii().to_vec().into(),
         key_hint: None,
     };
-    restic::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap()
+    restic::open(spec, Shared::new(Budget::of(64 << 20))).await
 }
 
 async fn restic_v1() -> Arc<dyn Source> {
@@ -110,10 +119,12 @@ macro_rules! suite {
     };
 }
 
-suite! { restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, directories, versioned_bucket }
+suite! {
+    restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, directories, versioned_bucket, versioned_bucket_in_process,
+}
 
 /// Every path of every snapshot, by snapshot and number of the path.
-async fn everything(source: &dyn Source) -> Vec<((String, usize), Walked)> {
+pub async fn everything(source: &dyn Source) -> Vec<((String, usize), Walked)> {
     let mut found = Vec::new();
     for snapshot in source.snapshots().iter() {
         for path in 0..snapshot.paths.len() {

@@ -91,6 +91,9 @@ suite! {
     counting: Wrapped(InMemory::empty(), |inner| CountingStore::new(inner)),
     s3: InBucket::empty(""),
     s3_below_a_prefix: InBucket::empty("some where/below"),
+    s3_in_process: InS3s::empty(""),
+    s3_in_small_pages: InS3s::in_small_pages(),
+    s3_in_the_first_version: InS3s::in_the_first_version(),
     cached: InCache::empty(),
     rest_server: over_rest() => "rclone",
     rest_server_with_a_password: over_rest_with_a_password() => "rclone",
@@ -125,6 +128,9 @@ free_keys! {
     any_keys_wrapped: Wrapped(InMemory::empty(), |inner| FaultyStore::new(inner)),
     any_keys_in_s3: InBucket::empty(""),
     any_keys_in_s3_below_a_prefix: InBucket::empty("some where/below"),
+    any_keys_in_s3_in_process: InS3s::empty(""),
+    any_keys_in_s3_in_small_pages: InS3s::in_small_pages(),
+    any_keys_in_s3_in_the_first_version: InS3s::in_the_first_version(),
     any_keys_over_sftp: over_sftp_server() => "sshd",
 }
 

@@ -10,6 +10,7 @@ use backupfs::store::{Local, Memory, ObjectStore};
 
 use crate::harness::s3::S3Server;
 use crate::s3::options;
+use crate::s3s::{Fault, Rule, S3s};
 
 /// A store with a way to change what lies in it.
 pub trait Subject {
@@ -126,6 +127,53 @@ impl Subject for InBucket {
 
     fn is_there(&self) -> bool {
         self.server.is_some()
+    }
+}
+
+/// A bucket of a server in this process.
+pub struct InS3s {
+    server: S3s,
+    prefix: &'static str,
+}
+
+impl InS3s {
+    pub fn empty(prefix: &'static str) -> Self {
+        let server = S3s::start();
+        server.create("bucket");
+        InS3s { server, prefix }
+    }
+
+    /// Of one that tells of two entries at a time.
+    pub fn in_small_pages() -> Self {
+        let subject = Self::empty("some where/below");
+        subject.server.set_page(2);
+        subject
+    }
+
+    /// Of one that does so in the first version of listings, and knows no other.
+    pub fn in_the_first_version() -> Self {
+        let subject = Self::in_small_pages();
+        subject.server.add(Rule::new(Fault::OldListings));
+        subject
+    }
+
+    fn key(&self, key: &str) -> String {
+        if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) }
+    }
+}
+
+impl Subject for InS3s {
+    fn put(&self, key: &str, bytes: &[u8]) {
+        self.server.put("bucket", &self.key(key), bytes);
+    }
+
+    fn remove(&self, key: &str) {
+        self.server.remove("bucket", &self.key(key));
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        let service = Arc::new(Service::new(options(&self.server.endpoint())).unwrap());
+        Arc::new(S3::new(service, "s3", "bucket", self.prefix))
     }
 }
 

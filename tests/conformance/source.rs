@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 
 use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
-use crate::harness::walk::{Walked, walk};
+use crate::harness::walk::{Walked, count, walk};
 use crate::objects::{versioned_bucket, versioned_bucket_in_process};
 
 pub fn fixture(name: &str) -> PathBuf {
@@ -198,7 +198,7 @@ async fn listing_again_asks_the_store_for_nothing() {
     let snapshot = source.snapshots()[0].clone();
     let names = async || {
         let opened = source.open(&snapshot.id, 0).resolve().await.unwrap();
-        walk(opened.node).await.len()
+        count(opened.node).await
     };
     let first = names().await;
     let calls = store.take();

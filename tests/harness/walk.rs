@@ -55,6 +55,19 @@ pub async fn walk(node: Node) -> Walked {
     walked
 }
 
+/// How many entries there are below `node`. Opens no file.
+pub async fn count(node: Node) -> usize {
+    let (mut open, mut count) = (vec![node], 0);
+    while let Some(node) = open.pop() {
+        if let Content::Dir(dir) = &node.content {
+            let entries = directory("", &**dir).await.unwrap();
+            count += entries.len();
+            open.extend(entries.into_iter().map(|(_, node)| node));
+        }
+    }
+    count
+}
+
 fn join(path: &[u8], name: &[u8]) -> Path {
     if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
 }

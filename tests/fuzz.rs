@@ -15,6 +15,7 @@
 mod seeds;
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
+#[allow(dead_code, reason = "other targets use the rest")]
 #[path = "harness/walk.rs"]
 mod walk;
 #[path = "harness/hostile/mod.rs"]

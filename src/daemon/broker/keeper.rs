@@ -37,41 +37,28 @@ impl Keeper {
 
     /// Does what is asked for; what it led to may be a descriptor.
     pub fn answer(&mut self, ask: &Ask, descriptor: Option<&OwnedFd>) -> (Said, Option<OwnedFd>) {
-        match ask {
+        let done = match ask {
             Ask::OpenBacking => return (self.open_backing(descriptor), None),
             Ask::UnderWay => return (under_way(), None),
-            _ => {}
-        }
-        match self.done(ask) {
-            Ok(led_to) => (Said::Done, led_to),
-            Err(error) => (Said::Failed(error.kind(), error.to_string()), None),
-        }
-    }
-
-    fn done(&mut self, ask: &Ask) -> Result<Option<OwnedFd>> {
-        match ask {
             Ask::Mount => self.mount().map(Some),
             Ask::Listen => self.listen().map(Some),
-            Ask::Unmount => Ok(self.nothing(|keeper| keeper.end())),
             Ask::Leave => process::end_with_parent(None).and_then(|()| process::leave()).map(|()| None),
+            Ask::Unmount => {
+                self.end();
+                Ok(None)
+            }
             Ask::ReadAhead => {
-                Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.raise_read_ahead())))
+                self.rights.iter().for_each(|rights| rights.raise_read_ahead());
+                Ok(None)
             }
             Ask::CloseBacking(id) => {
-                Ok(self.nothing(|keeper| keeper.over_mount(|rights| rights.close_backing(*id))))
+                self.rights.iter().for_each(|rights| rights.close_backing(*id));
+                Ok(None)
             }
-            Ask::OpenBacking | Ask::UnderWay => Err(Error::new(Kind::Internal, "broker: no descriptor")),
-        }
-    }
-
-    fn nothing(&self, does: impl FnOnce(&Self)) -> Option<OwnedFd> {
-        does(self);
-        None
-    }
-
-    fn over_mount(&self, does: impl FnOnce(&dyn Rights)) {
-        if let Some(rights) = &self.rights {
-            does(&**rights);
+        };
+        match done {
+            Ok(led_to) => (Said::Done, led_to),
+            Err(error) => (Said::Failed(error.kind(), error.to_string()), None),
         }
     }
 

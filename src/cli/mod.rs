@@ -21,6 +21,7 @@ mod sandbox;
 mod serve;
 mod snapshots;
 mod status;
+mod steward;
 mod umount;
 mod verify;
 mod versions;
@@ -69,6 +70,8 @@ enum Verb {
     #[command(hide = true)]
     Broker(broker::Args),
     #[command(hide = true)]
+    Steward(steward::Args),
+    #[command(hide = true)]
     Serve(serve::Args),
 }
 
@@ -89,6 +92,7 @@ impl Verb {
             Verb::Demo(args) => args.run(),
             Verb::Completions(args) => args.run(),
             Verb::Broker(args) => args.run(),
+            Verb::Steward(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }
@@ -144,7 +148,7 @@ fn run(cli: Cli) -> Result<Code> {
         _ => Level::Trace,
     };
     // The serving process sends its log where its orders say.
-    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_)) {
+    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_) | Verb::Steward(_)) {
         logging::start(LogTarget::Stderr, level.into())?;
     }
     cli.verb.run(level)

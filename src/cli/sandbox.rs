@@ -34,9 +34,7 @@ impl Sandbox {
         config.groups.iter_mut().for_each(|group| drop(group.read_secrets()));
         let confined = limits.as_ref().map(daemon::confine).transpose()?;
         let not_confined = confined.is_none().then(|| match rustix::process::geteuid().is_root() {
-            true => {
-                "ZFS and directories of snapshots take the rights of root, or there are none to be given up"
-            }
+            true => "ZFS takes the rights of root, or there are none to be given up",
             false => "an ordinary user has no rights to give up, and fusermount3 could not unmount",
         });
         let shadow_refused = std::fs::File::open(SECRET).is_err();

@@ -40,7 +40,7 @@ mod translate;
 mod unmount;
 mod verify;
 
-pub use broker::broker_handed_over;
+pub use broker::{broker_handed_over, steward_handed_over};
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use confine::{Confined, Files, confine};
 pub use ends::AtEnd;

@@ -200,7 +200,9 @@ fn serve_on(
         let namespace = namespace.clone();
         Arc::new(move || namespace.usage())
     };
-    let options = translate::serving(config, tree.immutable, usage);
+    // Directories may come with a reload where not all is immutable.
+    let has_trusted = broker.is_some() && !tree.immutable;
+    let options = translate::serving(config, tree.immutable, has_trusted, usage);
     let session = fuse::serve(device, rights, namespace.root(), options, runtime.handle().clone())?;
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();

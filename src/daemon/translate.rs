@@ -57,15 +57,17 @@ pub fn mount_spec(config: &Config) -> fuse::MountSpec {
     fuse::MountSpec { source, allow_other: config.mount.allow_other, noexec: config.mount.noexec }
 }
 
-/// How the mount is served.
+/// How the mount is served; `has_trusted` where attributes of `trusted.` are asked for of somebody else.
 pub fn serving(
     config: &Config,
     immutable: bool,
+    has_trusted: bool,
     usage: Arc<dyn Fn() -> Usage + Send + Sync>,
 ) -> fuse::Options {
     let mount = &config.mount;
     let range = |r: &config::IdRange| fuse::IdRange { recorded: r.recorded, shown: r.shown, count: r.count };
     fuse::Options {
+        has_trusted,
         allow_other: mount.allow_other,
         xattrs: match mount.xattrs {
             config::Xattrs::All => fuse::XattrPolicy::All,

@@ -37,6 +37,8 @@ pub struct Options {
     pub data_timeout: Duration,
     /// Every source is an immutable chunk repository: opens need no message.
     pub immutable: bool,
+    /// Of nodes that seem to have no extended attributes the privileged may see some of `trusted.`: the node tells.
+    pub has_trusted: bool,
     /// What `statfs` shows; asked at each call, answers from memory.
     pub usage: Arc<dyn Fn() -> Usage + Send + Sync>,
 }

@@ -10,7 +10,7 @@ use super::failures::Failures;
 use super::owner::Owners;
 use super::{XattrPolicy, acl};
 use crate::error::Result;
-use crate::tree::{FileType, Meta, Node, Step};
+use crate::tree::{FileType, Meta, Node, Step, TRUSTED_XATTRS as TRUSTED};
 use bytes::Bytes;
 
 /// The label of SELinux, for which `ls -l` asks each file until it hears that the file system has none.
@@ -64,13 +64,14 @@ impl Rules {
 
     /// The names as listxattr(2) returns them, each ended by a NUL. `trusted.` is for the privileged, as elsewhere.
     pub fn list(&self, node: &Node, privileged: bool) -> Step<Bytes> {
-        if !node.meta.has_xattrs || self.policy == XattrPolicy::None {
+        let may_have = node.meta.has_xattrs || (privileged && self.shows(TRUSTED));
+        if !may_have || self.policy == XattrPolicy::None {
             return Step::ok(Bytes::new());
         }
         let Some(xattrs) = node.xattrs.clone() else { return Step::ok(Bytes::new()) };
         let (rules, node) = (self.clone(), node.clone());
         xattrs.names().then(move |mut names| {
-            names.retain(|name| rules.shows(name) && (privileged || !name.starts_with(b"trusted.")));
+            names.retain(|name| rules.shows(name) && (privileged || !name.starts_with(TRUSTED)));
             rules.showable(&node, names)
         })
     }

@@ -49,6 +49,9 @@ pub enum Identity {
     Key(u128),
 }
 
+/// What the names of attributes begin with that only the privileged see.
+pub const TRUSTED_XATTRS: &[u8] = b"trusted.";
+
 /// Extended attributes that begin so tell what backupfs knows of a node. They answer to their names and are not listed.
 pub const OWN_XATTRS: &[u8] = b"user.backupfs.";
 

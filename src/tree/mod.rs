@@ -10,7 +10,7 @@ mod snapshot;
 mod step;
 
 pub use change::{Change, ChangeSink};
-pub use meta::{FileType, Identity, Meta, OWN_XATTRS, Time, Validity};
+pub use meta::{FileType, Identity, Meta, OWN_XATTRS, TRUSTED_XATTRS, Time, Validity};
 pub use node::{
     BEGINNING, Backing, Content, Cookie, Dir, Entry, File, Listing, Node, Reader, STRIDE, Sink, Xattrs,
 };

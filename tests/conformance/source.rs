@@ -84,6 +84,7 @@ async fn directories() -> Arc<dyn Source> {
         refresh: std::time::Duration::from_secs(60),
         place: Place::alone(),
         under_way: Arc::new(directory::under_way),
+        rights: None,
     };
     directory::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap()
 }

@@ -27,6 +27,6 @@ pub async fn shown(path: &Path, memory: u64) -> Node {
         ancestors: Ancestors::Unknown,
         validity: Validity::Forever,
     };
-    let host = Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(memory)));
+    let host = Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(memory)), None);
     host.open(tree).resolve().await.unwrap().node
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fuse::{Device, Rights};
 
 /// A broker does nothing that takes long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks are answered in turn.
 pub struct Broker {
@@ -70,6 +70,11 @@ impl Broker {
             Ok((Said::Places(places), _)) => places.into_iter().map(PathBuf::from).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// A line to a new steward; the one before ends.
+    pub(super) fn steward(&self) -> Result<OwnedFd> {
+        self.have(&Ask::Steward)
     }
 
     /// The socket at which metrics are asked for, which goes with the broker.

@@ -5,6 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::process::Child;
+
+use super::steward;
 use super::words::{Ask, Said};
 use crate::config::Config;
 use crate::daemon::life::{Mounter, Served};
@@ -22,12 +25,14 @@ pub(super) struct Keeper {
     rights: Option<Arc<dyn Rights>>,
     /// Goes with this.
     _socket: Option<Socket>,
+    /// Likewise.
+    _steward: Option<Child>,
 }
 
 impl Keeper {
     pub fn new(config: Config, mountpoint: PathBuf) -> Self {
         let mount = OwnMount::new(mountpoint, translate::mount_spec(&config));
-        Keeper { config, mount, rights: None, _socket: None }
+        Keeper { config, mount, rights: None, _socket: None, _steward: None }
     }
 
     /// Detaches the mount if it is there and is ours.
@@ -42,6 +47,7 @@ impl Keeper {
             Ask::UnderWay => return (under_way(), None),
             Ask::Mount => self.mount().map(Some),
             Ask::Listen => self.listen().map(Some),
+            Ask::Steward => self.steward().map(Some),
             Ask::Leave => process::end_with_parent(None).and_then(|()| process::leave()).map(|()| None),
             Ask::Unmount => {
                 self.end();
@@ -78,6 +84,12 @@ impl Keeper {
             Ok(id) => Said::Known(id),
             Err(error) => Said::Errno(error.raw_os_error().unwrap_or(libc::EIO)),
         }
+    }
+
+    fn steward(&mut self) -> Result<OwnedFd> {
+        let (steward, line) = steward::start()?;
+        self._steward = Some(steward);
+        Ok(line)
     }
 
     fn listen(&mut self) -> Result<OwnedFd> {

@@ -9,6 +9,7 @@
 mod client;
 mod keeper;
 mod line;
+mod steward;
 mod words;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 pub use client::Broker;
 use keeper::Keeper;
+pub use steward::{Steward, steward_handed_over};
 use words::Ask;
 
 use super::handover::{Answer, Orders};

@@ -26,6 +26,8 @@ pub(super) enum Ask {
     UnderWay,
     /// The socket at which metrics are asked for.
     Listen,
+    /// A line to a [steward](super::steward), anew.
+    Steward,
 }
 
 /// What a broker answers.

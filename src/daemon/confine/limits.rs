@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Config, Credentials, Location, Password, SourceKind, Typed};
@@ -66,6 +67,8 @@ pub struct Limits {
     pub write: Vec<OsString>,
     /// Something of it belongs to others than whoever mounts.
     pub search: bool,
+    /// Reading it would change times of last access, unless whoever reads has CAP_FOWNER.
+    pub touches: bool,
     /// Why the kernel cannot be told what may be reached: it is not known.
     pub unknown: Option<String>,
 }
@@ -74,13 +77,18 @@ impl Limits {
     /// Of `config`, whose passwords were not read yet.
     /// `None` where whoever serves it needs all the rights that there are.
     pub fn of(config: &Config, typed: &Typed) -> Option<Self> {
-        // Clones are mounted, and `trusted.` attributes read, by who serves them.
-        let takes_rights = |kind| matches!(kind, SourceKind::Zfs | SourceKind::Directory);
-        if config.sources.iter().any(|source| takes_rights(source.kind)) {
+        // Clones are mounted by who serves them.
+        if config.sources.iter().any(|source| source.kind == SourceKind::Zfs) {
             return None;
         }
         let places = places::of(config);
-        let mut read: Vec<PathBuf> = places.iter().flat_map(|place| with_links(place)).collect();
+        let is_tree = |place: &PathBuf| {
+            let trees = config.sources.iter().filter(|source| source.kind == SourceKind::Directory);
+            trees.filter_map(config::Source::local_place).any(|tree| tree == *place)
+        };
+        let of_place =
+            |place: &PathBuf| with_links(place, if is_tree(place) { Links::Shown } else { Links::Followed });
+        let mut read: Vec<PathBuf> = places.iter().flat_map(of_place).collect();
         let files = files(config);
         let search = !places.is_empty() || files.iter().any(|file| is_of_others(file));
         read.extend(files.iter().map(|file| stable(file)));
@@ -94,7 +102,8 @@ impl Limits {
         read.dedup();
         let write = config.cache_dir.iter().map(|dir| dir.as_os_str().to_owned()).collect();
         let read = read.into_iter().map(OsString::from).collect();
-        Some(Limits { read, write, search, unknown: unknown(config) })
+        let touches = places.iter().any(|place| is_tree(place) && touches(place));
+        Some(Limits { read, write, search, touches, unknown: unknown(config) })
     }
 
     /// Whether what lies at `path` may be read.
@@ -189,19 +198,36 @@ fn is_of_others(file: &Path) -> bool {
         .is_ok_and(|found| found.uid() != rustix::process::geteuid().as_raw() && found.mode() & 0o004 == 0)
 }
 
-/// A place, and where its links lead: parts of a repository may have been moved to another disk.
-fn with_links(place: &Path) -> Vec<PathBuf> {
+/// What is done with the symbolic links in a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// Parts of a repository may have been moved to another disk.
+    Followed,
+    /// They are somebody's files.
+    Shown,
+}
+
+/// A place, and where those of its links lead that are followed.
+fn with_links(place: &Path, kind: Links) -> Vec<PathBuf> {
     if let Some(above) = removable(place) {
         return vec![above];
     }
     let owned = place.to_owned();
     // A file system that hangs keeps nobody waiting.
-    let linked =
-        mountpoint::in_time(move || links(&owned).into_iter().chain(links(&owned.join("data"))).collect());
-    let mut all: Vec<PathBuf> = linked.unwrap_or_default();
+    let linked = (kind == Links::Followed)
+        .then(|| mountpoint::in_time(move || [links(&owned), links(&owned.join("data"))].concat()));
+    let mut all: Vec<PathBuf> = linked.flatten().unwrap_or_default();
     let owned = place.to_owned();
     all.extend(mountpoint::in_time(move || existing(&owned)).or_else(|| Some(place.to_owned())));
     all
+}
+
+/// Whether reading what others own at a place changes when it was read last. Taken for granted where that hangs.
+fn touches(place: &Path) -> bool {
+    let still = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOATIME;
+    let owned = place.to_owned();
+    let found = mountpoint::in_time(move || rustix::fs::statvfs(&owned).ok()).flatten();
+    found.is_none_or(|found| !found.f_flag.intersects(still))
 }
 
 /// A place, or where it is not there yet, what is there above it and has nothing else to hide.
@@ -276,8 +302,17 @@ mod tests {
             }
         }
         assert!(!limits.allow("/etc/shadow".as_ref()) && limits.allow("/etc/hosts".as_ref()));
-        assert!(limits.search && limits.unknown.is_none());
+        assert!(limits.search && !limits.touches && limits.unknown.is_none());
         assert_eq!(Limits::of(&config(&["zfs:tank/a"]), &Typed::default()), None, "clones are mounted");
+        let trees = format!("directory:{}/disk/{{time}}", dir.display());
+        let limits = Limits::of(&config(&[&trees]), &Typed::default()).unwrap();
+        assert!(limits.search && limits.unknown.is_none());
+        let flags = rustix::fs::statvfs(&dir).unwrap().f_flag;
+        let still = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOATIME;
+        assert_eq!(limits.touches, !flags.intersects(still));
+        assert!(limits.allow(&dir.join("disk/aa")) && !limits.allow("/etc/shadow".as_ref()));
+        symlink("/etc", dir.join("disk/20260301")).unwrap();
+        assert_eq!(Limits::of(&config(&[&trees]), &Typed::default()).unwrap(), limits, "a link is shown");
     }
 
     #[test]

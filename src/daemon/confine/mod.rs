@@ -55,6 +55,12 @@ pub enum Files {
 /// Gives up all that is not in `limits`. To be called before there is a second thread, which would keep what it has.
 /// Errors: `System` where the kernel does not let go.
 pub fn confine(limits: &Limits) -> Result<Confined> {
+    let kept = [(limits.search, CapabilitySet::DAC_READ_SEARCH), (limits.touches, CapabilitySet::FOWNER)];
+    confine_to(limits, kept.into_iter().filter(|(keep, _)| *keep).map(|(_, kept)| kept).collect())
+}
+
+/// The same, but for the capabilities `kept`.
+pub fn confine_to(limits: &Limits, kept: CapabilitySet) -> Result<Confined> {
     let failed = |what: &str, e: rustix::io::Errno| {
         Error::caused_by(Kind::System, format!("cannot give up {what}"), e)
     };
@@ -63,7 +69,6 @@ pub fn confine(limits: &Limits) -> Result<Confined> {
         let _ = Folder::open(Path::new(dir));
     }
     rustix::thread::set_no_new_privs(true).map_err(|e| failed("the way to new privileges", e))?;
-    let kept = if limits.search { CapabilitySet::DAC_READ_SEARCH } else { CapabilitySet::empty() };
     let had = rustix::thread::capabilities(None).map_err(|e| failed("capabilities", e))?;
     let left = give_up_capabilities(had, kept).map_err(|e| failed("capabilities", e))?;
     let files = hold_to(limits)?;
@@ -101,8 +106,12 @@ fn give_up_capabilities(had: CapabilitySets, kept: CapabilitySet) -> rustix::io:
 }
 
 fn names(left: CapabilitySet) -> Vec<&'static str> {
-    let search = left.contains(CapabilitySet::DAC_READ_SEARCH);
-    search.then_some("dac_read_search").into_iter().collect()
+    let known = [
+        (CapabilitySet::DAC_READ_SEARCH, "dac_read_search"),
+        (CapabilitySet::FOWNER, "fowner"),
+        (CapabilitySet::SYS_ADMIN, "sys_admin"),
+    ];
+    known.into_iter().filter(|(one, _)| left.contains(*one)).map(|(_, name)| name).collect()
 }
 
 /// Has the kernel hold to what may be reached.
@@ -137,6 +146,7 @@ mod tests {
     fn what_is_given_up_is_named() {
         assert_eq!(names(CapabilitySet::empty()), Vec::<&str>::new());
         assert_eq!(names(CapabilitySet::DAC_READ_SEARCH), ["dac_read_search"]);
+        assert_eq!(names(CapabilitySet::all()), ["dac_read_search", "fowner", "sys_admin"]);
     }
 
     /// What is given up is gone for good, so it is a thread of its own that does it: rules and sets are a thread's.

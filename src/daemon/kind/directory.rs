@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::Opener;
 use crate::config;
+use crate::daemon::broker::Steward;
 use crate::daemon::keep::Common;
 use crate::daemon::place;
 use crate::error::{Context, Error, Result};
@@ -36,6 +37,7 @@ pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener>
         refresh: source.refresh.unwrap_or(common.refresh),
         place: place::of(&source.local_place().unwrap_or_default()),
         under_way: under_way(common),
+        rights: common.broker.clone().map(|broker| Steward::of(broker) as _),
     };
     Ok(Box::pin(directory::open(spec, Arc::clone(&common.shared))))
 }

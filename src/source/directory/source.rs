@@ -14,7 +14,7 @@ use super::record::{Held, Naming};
 use super::scan::{is_none, marked, scan, top};
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::chunked::{Damage, Shared, hash};
-use crate::source::host::{self, Host};
+use crate::source::host::{self, Host, Rights};
 use crate::source::names::Times;
 use crate::store::Place;
 use crate::tree::{Opened, Snapshot, SnapshotId, Source, SourceHealth, Step, Validity};
@@ -37,6 +37,8 @@ pub struct Spec {
     pub place: Arc<Place>,
     /// The directories into which somebody may be writing: [`under_way`](super::under_way), or whoever may look.
     pub under_way: UnderWay,
+    /// Who has the rights that this process has given up.
+    pub rights: Option<Arc<dyn Rights>>,
 }
 
 /// Tells directories into which somebody may be writing now.
@@ -61,7 +63,7 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
     let id = format!("{:032x}", hash(&[b"directory", spec.pattern.as_os_str().as_encoded_bytes()]));
     let is_live = !pattern.has(TIME) && !pattern.has(NUMBER);
     let validity = if is_live { Validity::For(spec.refresh) } else { Validity::Forever };
-    let host = Host::new(&id, &spec.name, spec.place, shared);
+    let host = Host::new(&id, &spec.name, spec.place, shared, spec.rights);
     let (damage, name, under_way) = (Damage::default(), spec.name.clone(), spec.under_way);
     let finder = Arc::new(Finder { pattern, naming, damage, name, under_way });
     let walking = Arc::clone(&finder);

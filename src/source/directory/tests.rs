@@ -46,6 +46,7 @@ impl Bed {
             refresh: Duration::from_secs(60),
             place: Place::alone(),
             under_way: Arc::new(super::under_way),
+            rights: None,
         };
         open(spec, Shared::new(Budget::of(8 << 20))).await
     }

@@ -1,5 +1,6 @@
 //! Directories of this machine as nodes of the shown tree.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,9 +8,11 @@ use rustix::io::Errno;
 
 use super::ahead;
 use super::beneath;
+use super::descriptor::Descriptor;
 use super::entries::{self, Entries, Found, Names, Reading};
 use super::file::HostFile;
 use super::place::Place;
+use super::rights::Rights;
 use super::stat::Stat;
 use super::xattrs::{HostXattrs, Way};
 use crate::error::{Error, Kind, Result};
@@ -65,6 +68,39 @@ impl HostDir {
         {
             found.has_no_xattrs();
         }
+    }
+
+    /// Who has rights that this process has not, where that is near enough to be asked.
+    pub(super) fn rights(&self) -> Option<Arc<dyn Rights>> {
+        let view = &self.place.view;
+        view.host.rights.clone().filter(|_| view.at_hand().is_none_or(|top| top.is_near))
+    }
+
+    /// Whether the entry `name` has attributes of `trusted.`, if that is known.
+    pub(super) fn is_trusted(&self, name: &[u8]) -> Option<bool> {
+        let entries = self.at_hand()?;
+        let trusted = entries.trusted.get()?;
+        entries.find(name).map(|found| trusted.contains(&found.at))
+    }
+
+    /// Whether it may have some. The first of a directory to be asked about has all others asked about too: who looks at
+    /// one looks at all, and hardly ever has one any.
+    pub(super) fn may_be_trusted(
+        &self,
+        rights: &dyn Rights,
+        open: &Descriptor,
+        name: &[u8],
+    ) -> rustix::io::Result<bool> {
+        let Some(entries) = self.at_hand().filter(|entries| entries.find(name).is_some()) else {
+            return Ok(true);
+        };
+        if entries.trusted.get().is_none() {
+            let trusted = rights.entries(open.as_fd())?;
+            let places = trusted.iter().filter_map(|name| entries.find(name)).map(|found| found.at);
+            // Somebody else may have been told the same meanwhile.
+            let _ = entries.trusted.set(places.collect());
+        }
+        Ok(self.is_trusted(name).unwrap_or(true))
     }
 
     /// The entries, if they are in memory and not too old.
@@ -212,7 +248,9 @@ impl HostDir {
 
     fn with(&self, meta: Meta, content: Content, name: &[u8]) -> Node {
         let xattrs = || Arc::new(HostXattrs { dir: self.clone(), name: name.into() }) as _;
-        Node { meta, content, xattrs: meta.has_xattrs.then(xattrs) }
+        // Of what seems to have none others may see some: whoever is privileged asks.
+        let may_have = meta.has_xattrs || self.place.view.host.rights.is_some();
+        Node { meta, content, xattrs: may_have.then(xattrs) }
     }
 }
 

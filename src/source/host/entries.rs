@@ -3,7 +3,9 @@
 //! An entry's position is made of its inode number, so it means the same when the directory is read again, whatever came
 //! or went meanwhile.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,8 @@ pub(super) struct Entries {
     /// Numbers of rows in the order of their names.
     by_name: Box<[u32]>,
     read: Instant,
+    /// Positions of those that have attributes of `trusted.`, once somebody asked.
+    pub trusted: OnceLock<HashSet<Cookie>>,
     /// Who goes through it.
     pub walk: Walk,
 }
@@ -103,6 +107,7 @@ impl Entries {
             rows: rows.into(),
             by_name: Box::default(),
             read: Instant::now(),
+            trusted: OnceLock::new(),
             walk: Walk::default(),
         };
         by_name.sort_unstable_by_key(|at| entries.name(*at));

@@ -17,6 +17,7 @@ mod directory;
 mod entries;
 mod file;
 mod place;
+mod rights;
 mod stat;
 #[cfg(test)]
 mod tests;
@@ -26,4 +27,5 @@ mod xattrs;
 pub use ancestors::ancestors;
 pub use beneath::{directory, names};
 pub use descriptor::{Descriptor, Lease};
+pub use rights::{Own, Rights};
 pub use view::{Host, Root, Tree};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::tree::{
 };
 
 pub(super) fn host() -> Arc<Host> {
-    Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(8 << 20)))
+    Host::new("id", "backups", Place::alone(), Shared::new(Budget::of(8 << 20)), None)
 }
 
 /// A directory, opened by its path whenever it has to be.
@@ -283,6 +284,67 @@ async fn extended_attributes_are_those_of_the_entry_itself() {
         let found = at(&node, plain).await;
         assert!(!found.meta.has_xattrs && found.xattrs.is_none(), "{plain}");
     }
+}
+
+/// Somebody with rights, who notes what was asked.
+#[derive(Default)]
+struct Other(std::sync::Mutex<Vec<String>>);
+
+impl Other {
+    fn note(&self, asked: &str, name: &[u8]) {
+        self.0.lock().unwrap().push(format!("{asked} {}", String::from_utf8_lossy(name)));
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Rights for Other {
+    fn entries(&self, dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
+        self.note("entries", b"");
+        beneath::visit(dir, |_, _| ())?;
+        Ok(vec![b"marked".to_vec(), b"gone".to_vec()])
+    }
+
+    fn names(&self, _: BorrowedFd<'_>, entry: &[u8]) -> rustix::io::Result<Vec<Vec<u8>>> {
+        self.note("names", entry);
+        Ok(vec![b"trusted.mark".to_vec()])
+    }
+
+    fn value(&self, _: BorrowedFd<'_>, entry: &[u8], name: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
+        self.note("value", entry);
+        Ok((name == b"trusted.mark").then(|| b"yes".to_vec()))
+    }
+}
+
+#[tokio::test]
+async fn what_only_others_see_is_asked_for_once_a_directory() {
+    let top = tempfile::tempdir().unwrap();
+    for name in ["marked", "plain", "other"] {
+        fs::write(top.path().join(name), name).unwrap();
+    }
+    let other = Arc::new(Other::default());
+    let shared = Shared::new(Budget::of(8 << 20));
+    let host = Host::new("id", "backups", Place::alone(), shared, Some(other.clone()));
+    let tree = tree(top.path(), "2026", Validity::Forever);
+    let node = host.open(tree).resolve().await.unwrap().node;
+    listing(&node).await;
+    let attributes = async |name: &str| at(&node, name).await.xattrs.unwrap();
+    let names = async |name: &str| attributes(name).await.names().resolve().await.unwrap();
+    let get = async |name: &str, attribute: &str| {
+        attributes(name).await.get(attribute.as_bytes()).resolve().await.unwrap()
+    };
+    assert!(!at(&node, "marked").await.meta.has_xattrs, "whoever is not privileged is answered at once");
+    assert_eq!(get("marked", "user.x").await, None);
+    assert!(other.asked().is_empty(), "nor is anybody asked for what all may see");
+    assert!(names("plain").await.is_empty());
+    assert_eq!(other.asked(), ["entries "]);
+    assert_eq!(names("marked").await, ["trusted.mark"]);
+    assert_eq!(get("marked", "trusted.mark").await.unwrap(), "yes");
+    assert_eq!(other.asked(), ["names marked", "value marked"]);
+    assert!(names("other").await.is_empty() && get("plain", "trusted.mark").await.is_none());
+    assert!(other.asked().is_empty(), "it is known of the whole directory");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::descriptor::{Descriptor, Slot};
 use super::directory::HostDir;
 use super::entries::Entries;
 use super::place::Place;
+use super::rights::Rights;
 use super::stat::Stat;
 use super::xattrs::Way;
 use crate::error::{Error, Kind, Result};
@@ -70,6 +71,8 @@ pub struct Host {
     /// Of the source, in what is shared.
     pub(super) number: u32,
     damage: Damage,
+    /// Who has the rights that this process has not.
+    pub(super) rights: Option<Arc<dyn Rights>>,
     /// Directories that are being read.
     pub(super) reading: Arc<Flights<Key, Result<Arc<Entries>>>>,
     /// How many are read before anybody asks.
@@ -80,7 +83,14 @@ pub struct Host {
 
 impl Host {
     /// For the source `id`, called `name` in messages, whose snapshots lie on `place`. Directories are kept in `shared`.
-    pub fn new(id: &str, name: &str, place: Arc<store::Place>, shared: Arc<Shared>) -> Arc<Self> {
+    /// `rights` are those of somebody else where this process has given up its own.
+    pub fn new(
+        id: &str,
+        name: &str,
+        place: Arc<store::Place>,
+        shared: Arc<Shared>,
+        rights: Option<Arc<dyn Rights>>,
+    ) -> Arc<Self> {
         let (id, name, number) = (id.into(), name.into(), shared.number());
         let calls = Arc::new(Semaphore::new(CALLS));
         Arc::new(Host {
@@ -91,6 +101,7 @@ impl Host {
             shared,
             number,
             damage: Damage::default(),
+            rights,
             reading: Flights::new(),
             ahead: ahead::limit(),
             tops: Mutex::default(),

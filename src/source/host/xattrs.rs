@@ -7,9 +7,10 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{lgetxattr, llistxattr, llistxattr_query};
 use rustix::io::Errno;
 
+use super::descriptor::Descriptor;
 use super::directory::HostDir;
 use crate::error::{Error, Result};
-use crate::tree::{Step, Xattrs};
+use crate::tree::{Step, TRUSTED_XATTRS as TRUSTED, Xattrs};
 
 /// The largest value and the largest list that Linux has.
 const LARGEST: usize = 64 << 10;
@@ -24,12 +25,12 @@ impl HostXattrs {
     /// Asks where that may block.
     fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&HostDir, &[u8], &[u8]) -> Result<T> + Send + 'static,
+        question: impl FnOnce(&HostDir, &Descriptor, &[u8]) -> Result<T> + Send + 'static,
     ) -> Step<T> {
         let (dir, name) = (self.dir.clone(), self.name.clone());
         self.dir.wait(move || {
             let place = dir.place();
-            let answer = place.open().and_then(|open| question(&dir, &name, Way::into(&open).to(&name)));
+            let answer = place.open().and_then(|open| question(&dir, &open, &name));
             answer.map_err(|error| place.explain(Some(&*name).filter(|name| !name.is_empty()), error))
         })
     }
@@ -37,31 +38,54 @@ impl HostXattrs {
 
 impl Xattrs for HostXattrs {
     fn get(&self, name: &[u8]) -> Step<Option<Bytes>> {
+        let wanted = name.to_vec();
+        let failed = |e: Errno| Error::io("getxattr", e.into());
+        if name.starts_with(TRUSTED)
+            && let Some(rights) = self.dir.rights()
+        {
+            if self.dir.is_trusted(&self.name) == Some(false) {
+                return Step::ok(None);
+            }
+            return self.ask(move |_, open, name| {
+                rights.value(open.as_fd(), name, &wanted).map(|value| value.map(Bytes::from)).map_err(failed)
+            });
+        }
         if name.is_empty() || name.contains(&0) || self.dir.has_no_xattrs(&self.name) {
             return Step::ok(None);
         }
-        let wanted = name.to_vec();
-        self.ask(move |dir, name, path| {
-            let found = value(path, &wanted)?;
+        self.ask(move |dir, open, name| {
+            let mut way = Way::into(open);
+            let path = way.to(name);
+            let found = value(path, &wanted).map_err(failed)?;
             // Whoever asks for one will ask for others, and of most files there are none.
             if found.is_none() && list(path).is_ok_and(|list| list.is_empty()) {
                 dir.note_no_xattrs(name);
             }
-            Ok(found)
+            Ok(found.map(Bytes::from))
         })
     }
 
     fn names(&self) -> Step<Vec<Bytes>> {
-        if self.dir.has_no_xattrs(&self.name) {
+        let rights = self.dir.rights().filter(|_| self.dir.is_trusted(&self.name) != Some(false));
+        let is_bare = self.dir.has_no_xattrs(&self.name);
+        if is_bare && rights.is_none() {
             return Step::ok(Vec::new());
         }
-        self.ask(|dir, name, path| {
-            let list = list(path).map_err(|e| Error::io("listxattr", e.into()))?;
+        self.ask(move |dir, open, name| {
+            let failed = |e: Errno| Error::io("listxattr", e.into());
+            let list = if is_bare { Vec::new() } else { list(Way::into(open).to(name)).map_err(failed)? };
             if list.is_empty() {
                 dir.note_no_xattrs(name);
             }
             let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-            Ok(names.map(Bytes::copy_from_slice).collect())
+            let mut names: Vec<_> = names.map(Bytes::copy_from_slice).collect();
+            if let Some(rights) = rights
+                && dir.may_be_trusted(&*rights, open, name).map_err(failed)?
+            {
+                let trusted = rights.names(open.as_fd(), name).map_err(failed)?;
+                names.extend(trusted.into_iter().map(Bytes::from));
+            }
+            Ok(names)
         })
     }
 }
@@ -81,7 +105,7 @@ impl Way {
     }
 
     /// The entry `name`, or the directory itself where that is empty.
-    fn to(&mut self, name: &[u8]) -> &[u8] {
+    pub(super) fn to(&mut self, name: &[u8]) -> &[u8] {
         self.path.truncate(self.length);
         self.path.extend_from_slice(if name.is_empty() { b"." } else { name });
         &self.path
@@ -93,17 +117,17 @@ impl Way {
     }
 }
 
-fn list(path: &[u8]) -> rustix::io::Result<Vec<u8>> {
+pub(super) fn list(path: &[u8]) -> rustix::io::Result<Vec<u8>> {
     filled(|buffer| llistxattr(path, spare_capacity(buffer)))
         .or_else(|e| if e == Errno::OPNOTSUPP { Ok(Vec::new()) } else { Err(e) })
 }
 
-fn value(path: &[u8], name: &[u8]) -> Result<Option<Bytes>> {
+pub(super) fn value(path: &[u8], name: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
     match filled(|buffer| lgetxattr(path, name, spare_capacity(buffer))) {
-        Ok(value) => Ok(Some(value.into())),
+        Ok(value) => Ok(Some(value)),
         // One of `trusted.` may not be read by everybody, and then does not exist for them.
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
-        Err(error) => Err(Error::io("getxattr", error.into())),
+        Err(error) => Err(error),
     }
 }
 

@@ -70,7 +70,7 @@ async fn open_named(spec: Spec) -> Result<Arc<Zfs>> {
     let pool = format!("zfs:{}", layout.above().as_str().split('/').next().unwrap_or_default());
     let id = format!("zfs:{}", layout.above());
     let place = store::Place::of(pool.as_ref());
-    let host = Host::new(&id, &name, place, spec.shared);
+    let host = Host::new(&id, &name, place, spec.shared, None);
     let open = Arc::clone(&host);
     let turns = Semaphore::new(if is_kernel_s { 8 } else { 1 });
     let clones = Clones { tool, parent, owner, folder, is_kernel_s, turns };

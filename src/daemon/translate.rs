@@ -86,6 +86,7 @@ pub fn serving(
         metadata_timeout: mount.timeout / 2,
         data_timeout: mount.timeout,
         immutable,
+        acls: config.may_have_acls(),
         usage,
     }
 }

@@ -37,6 +37,9 @@ pub struct Options {
     pub data_timeout: Duration,
     /// Every source is an immutable chunk repository: opens need no message.
     pub immutable: bool,
+    /// Something that is shown may have ACLs. Where nothing may, the kernel does not enforce any, and whoever asks for them
+    /// is told so once.
+    pub acls: bool,
     /// What `statfs` shows; asked at each call, answers from memory.
     pub usage: Arc<dyn Fn() -> Usage + Send + Sync>,
 }

@@ -88,7 +88,7 @@ impl Reload {
         // As it reads here: secrets are not known yet, and the environment is this process's.
         let said = config::resolve(&typed).unwrap_or_else(|_| config.clone());
         let (common, namespace) = (common.clone(), namespace.clone());
-        let is_immutable = config.is_immutable();
+        let is_immutable = config.is_immutable() && config.mount.access_log.is_none();
         Some(Reload { typed, limits, common, namespace, said: Mutex::new(said), is_immutable })
     }
 

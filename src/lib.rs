@@ -14,6 +14,7 @@
 //! | [`cache`] | decoded blobs in memory |
 //! | [`store`] | bytes by key, read-only |
 //! | [`observe`] | logs and counters |
+//! | [`locked`] | memory for keys and passwords |
 //! | [`error`] | the one error type |
 //!
 //! `tests/layers.rs` holds which room may import which.
@@ -28,6 +29,7 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod fuse;
+pub mod locked;
 pub mod namespace;
 pub mod observe;
 pub mod source;

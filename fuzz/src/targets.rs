@@ -225,7 +225,7 @@ fn repository(data: &[u8]) {
         store: repository.into_store(),
         hot: None,
         drawer: None,
-        password: PASSWORD.as_bytes().to_vec().into(),
+        password: PASSWORD.as_bytes().into(),
         key_hint: None,
     };
     RUNTIME.block_on(async {

@@ -78,6 +78,7 @@ impl Args {
             self.sandbox.then(|| Sandbox::enter(&mut config, &self.repositories.typed())).transpose()?;
         let findings = findings(config, Depth::Roots)?;
         let sound = findings.iter().all(|finding| finding.problems.is_empty());
+        let sandbox = sandbox.map(Sandbox::with_keys);
         if let (true, Some(sandbox)) = (self.json, &sandbox) {
             print::json(&serde_json::json!({ "sandbox": sandbox, "sources": findings }))?;
         } else if self.json {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::config::{Config, Typed};
 use crate::daemon::{self, Confined, Files};
 use crate::error::Result;
+use crate::locked;
 
 /// What nobody who serves backups has to read.
 const SECRET: &str = "/etc/shadow";
@@ -20,6 +21,8 @@ pub struct Sandbox {
     not_confined: Option<&'static str>,
     /// Whether [`SECRET`] could be opened by root before, and now cannot.
     shadow_refused: bool,
+    /// What memory keys lie in.
+    keys: locked::State,
 }
 
 impl Sandbox {
@@ -37,13 +40,30 @@ impl Sandbox {
             false => "an ordinary user has no rights to give up, and fusermount3 could not unmount",
         });
         let shadow_refused = std::fs::File::open(SECRET).is_err();
-        Ok(Sandbox { confined, not_confined, shadow_refused })
+        Ok(Sandbox { confined, not_confined, shadow_refused, keys: locked::state() })
+    }
+
+    /// With what is known of keys now that all were read.
+    pub fn with_keys(self) -> Self {
+        Sandbox { keys: locked::state(), ..self }
+    }
+
+    fn keys(&self) -> String {
+        match self.keys {
+            locked::State { unlocked: 0, .. } => "in memory that is never swapped".to_owned(),
+            locked::State { mapped, unlocked } => format!(
+                "{} of {} KiB in memory that can be swapped (raise RLIMIT_MEMLOCK, LimitMEMLOCK= of a unit)",
+                unlocked >> 10,
+                mapped >> 10
+            ),
+        }
     }
 
     /// For people, with an empty line after it.
     pub fn text(&self) -> String {
         let Some(confined) = &self.confined else {
-            return format!("sandbox: none: {}\n\n", self.not_confined.unwrap_or_default());
+            let why = self.not_confined.unwrap_or_default();
+            return format!("sandbox: none: {why}\n  keys: {}\n\n", self.keys());
         };
         let capabilities = match confined.capabilities.join(" ") {
             none if none.is_empty() => "none".to_owned(),
@@ -60,8 +80,9 @@ impl Sandbox {
         };
         let refused = if self.shadow_refused { "refused" } else { "opened" };
         format!(
-            "sandbox:\n  capabilities: {capabilities}\n  no new privileges: yes\n  core dumps: none\n  files: {files}\n  \
-             {SECRET}: {refused}\n  reads:\n{}  writes:\n{}\n",
+            "sandbox:\n  capabilities: {capabilities}\n  no new privileges: yes\n  core dumps: none\n  keys: {}\n  \
+             files: {files}\n  {SECRET}: {refused}\n  reads:\n{}  writes:\n{}\n",
+            self.keys(),
             shown(&confined.reads),
             shown(&confined.writes)
         )
@@ -81,20 +102,32 @@ mod tests {
             reads: vec!["/srv/a".into()],
             writes: vec!["/var/cache/backupfs".into()],
         };
-        let sandbox = Sandbox { confined: Some(confined.clone()), not_confined: None, shadow_refused: true };
+        let keys = locked::State { mapped: 32 << 10, unlocked: 0 };
+        let sandbox =
+            Sandbox { confined: Some(confined.clone()), not_confined: None, shadow_refused: true, keys };
         let text = sandbox.text();
         for line in [
             "  capabilities: dac_read_search\n",
             "  /etc/shadow: refused\n",
             "  reads:\n    /srv/a\n",
             "Landlock, in full",
+            "  keys: in memory that is never swapped\n",
         ] {
             assert!(text.contains(line), "{text}");
         }
         let open = Confined { capabilities: Vec::new(), files: Files::Open("why".into()), ..confined };
         let text = Sandbox { confined: Some(open), ..sandbox }.text();
         assert!(text.contains("capabilities: none") && text.contains("files: all: why"), "{text}");
-        let none = Sandbox { confined: None, not_confined: Some("because"), shadow_refused: true }.text();
-        assert_eq!(none, "sandbox: none: because\n\n");
+        let none = Sandbox {
+            confined: None,
+            not_confined: Some("because"),
+            shadow_refused: true,
+            keys: locked::State { unlocked: 16 << 10, ..keys },
+        };
+        let none = none.text();
+        assert!(
+            none.starts_with("sandbox: none: because\n  keys: 16 of 32 KiB in memory that can"),
+            "{none}"
+        );
     }
 }

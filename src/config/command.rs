@@ -13,6 +13,9 @@ use crate::error::{Error, Kind, Result};
 /// Time enough to type a PIN.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// No password is longer.
+const PASSWORD: usize = 64 << 10;
+
 /// What the command prints, at most `longest` bytes of it; `{member}` in its words stands for `member`. Its stdin and
 /// stderr are ours, so it may ask questions. Errors: `Usage` when the line is no command, `Password` when the command
 /// fails.
@@ -31,7 +34,8 @@ fn run(line: &str, member: &str, longest: u64, patience: Duration) -> Result<Zer
     let (done, read) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         std::thread::spawn(move || {
-            let mut bytes = Zeroizing::new(Vec::new());
+            // Passwords are short: a buffer that grows leaves copies behind.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(PASSWORD));
             // Nobody listens any more after the deadline.
             let _ = done.send(stdout.take(longest).read_to_end(&mut bytes).map(|_| bytes));
         });

@@ -288,6 +288,9 @@ pub struct Mount {
     pub mount_timeout: Duration,
     /// Where the log goes.
     pub log: Log,
+    /// The file that is told who opened what.
+    #[serde(with = "wire::optional_path")]
+    pub access_log: Option<PathBuf>,
     /// Where counters can be asked for.
     #[serde(with = "wire::optional_path")]
     pub metrics_socket: Option<PathBuf>,
@@ -410,6 +413,7 @@ impl Typed {
 pub fn fixed_differences(one: &Config, other: &Config) -> Vec<&'static str> {
     let (m, n) = (&one.mount, &other.mount);
     let same = [
+        ("access-log", m.access_log == n.access_log),
         ("allow_other", m.allow_other == n.allow_other),
         ("cache-dir", one.cache_dir == other.cache_dir),
         ("cache-size", one.cache_size == other.cache_size),

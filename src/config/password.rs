@@ -15,10 +15,11 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::command;
 use crate::error::{Context, Error, Kind, Result};
+use crate::locked::Locked;
 
-/// A password's bytes: wiped when dropped, never printed.
+/// A password's bytes: in locked memory, wiped when dropped, never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret(Locked<[u8]>);
 
 /// Where the password of one source comes from. Clones share what was typed at a prompt.
 #[derive(Clone, Debug, Default)]
@@ -68,12 +69,12 @@ pub enum Origin {
 }
 
 /// No password is longer.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 << 10;
 
 impl Secret {
     /// Takes the bytes as they are.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Secret(bytes)
+        Secret(Locked::from(bytes.as_slice()))
     }
 
     /// The bytes.
@@ -81,8 +82,8 @@ impl Secret {
         &self.0
     }
 
-    /// The bytes, to be wiped by whoever takes them.
-    pub fn into_bytes(self) -> Zeroizing<Vec<u8>> {
+    /// The bytes, where they are.
+    pub fn into_locked(self) -> Locked<[u8]> {
         self.0
     }
 }
@@ -184,7 +185,7 @@ fn unsaid(title: &str) -> Result<Secret> {
         return from_file(Path::new(&file), true).context(|| "RESTIC_PASSWORD_FILE");
     }
     if let Some(password) = said("RESTIC_PASSWORD") {
-        return Ok(Secret(Zeroizing::new(password.into_vec())));
+        return Ok(Secret::new(Zeroizing::new(password.into_vec())));
     }
     if !std::io::stdin().is_terminal() {
         return Err(Error::new(
@@ -194,7 +195,7 @@ fn unsaid(title: &str) -> Result<Secret> {
     }
     let typed = rpassword::prompt_password(format!("password of {title}: "))
         .map_err(|e| Error::io("cannot ask for the password", e).with_kind(Kind::Password))?;
-    Ok(Secret(Zeroizing::new(typed.into_bytes())))
+    Ok(Secret::new(Zeroizing::new(typed.into_bytes())))
 }
 
 /// The password in `file`. Unless `typed`, a file that others can read is refused; restic's own users keep theirs as
@@ -210,9 +211,10 @@ fn from_file(file: &Path, typed: bool) -> Result<Secret> {
         }
         tracing::info!(file = %file.display(), "others can read this password file");
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    open.take(LONGEST).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Secret(clean(&bytes)))
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    open.take(LONGEST as u64).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Secret::new(clean(&bytes)))
 }
 
 /// Whether what belongs to `uid` is nobody else's to change: root's, or ours.
@@ -221,8 +223,8 @@ pub(super) fn owner_is_trusted(uid: u32) -> bool {
 }
 
 fn from_command(line: &str, member: &str) -> Result<Secret> {
-    let bytes = command::output(line, member, LONGEST).context(|| "password command")?;
-    Ok(Secret(clean(&bytes)))
+    let bytes = command::output(line, member, LONGEST as u64).context(|| "password command")?;
+    Ok(Secret::new(clean(&bytes)))
 }
 
 /// The password that a file holds, as restic reads it: UTF-16 with a byte order mark becomes UTF-8, the mark and white

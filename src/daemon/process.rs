@@ -7,14 +7,31 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 use crate::error::{Error, Kind, Result};
 
-/// Sees to it that no password can end in a core dump or be read by another process of the same user. To be called
-/// before any is read.
+/// Sees to it that no password can end in a core dump or be read by another process of the same user, and that memory
+/// for it may be locked. To be called before any is read.
 pub fn keep_secrets() -> Result<()> {
     let failed =
         |e: rustix::io::Errno| Error::io("cannot forbid core dumps", e.into()).with_kind(Kind::System);
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
     let nothing = Rlimit { current: Some(0), maximum: Some(0) };
-    rustix::process::setrlimit(Resource::Core, nothing).map_err(failed)
+    rustix::process::setrlimit(Resource::Core, nothing).map_err(failed)?;
+    allow_locking();
+    Ok(())
+}
+
+/// As many keys as 40,000 repositories have.
+const LOCKED: u64 = 64 << 20;
+
+/// Lets this process, and those that it starts, lock memory for keys, as far as it may say so: without rights the kernel
+/// locks no more than this limit.
+fn allow_locking() {
+    let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Memlock);
+    let most = Some(LOCKED).filter(|most| maximum.is_some_and(|maximum| maximum < *most)).or(maximum);
+    for maximum in [most, maximum] {
+        if rustix::process::setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum }).is_ok() {
+            return;
+        }
+    }
 }
 
 /// Keeps what the allocator holds near what is in use. Blobs of a megabyte come and go on several threads: left alone,

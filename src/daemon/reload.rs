@@ -43,7 +43,7 @@ struct Made {
 impl Made {
     fn of(config: &Config) -> Self {
         Made {
-            is_immutable: config.is_immutable(),
+            is_immutable: config.is_immutable() && config.mount.access_log.is_none(),
             is_without_acls: config.mount.allow_other && !config.may_have_acls(),
         }
     }

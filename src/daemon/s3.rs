@@ -1,10 +1,9 @@
 //! From what the configuration says of a place in S3 to a store.
 
-use zeroize::Zeroizing;
-
 use crate::config::location::S3 as Place;
 use crate::config::{self, Credentials, Password, S3Access};
 use crate::error::{Error, Kind, Result};
+use crate::locked::Locked;
 use crate::store::s3::{Addressing, Identity, Options, S3, Service};
 
 /// The store at `place`; what it needs of `credentials` is known.
@@ -47,14 +46,16 @@ fn identity(access: &S3Access) -> Result<Identity> {
 }
 
 /// A secret that was read, if there is one.
-fn text(secret: &Password) -> Result<Option<Zeroizing<String>>> {
+fn text(secret: &Password) -> Result<Option<Locked<str>>> {
     let Some(bytes) = secret.known_bytes() else { return Ok(None) };
     let text = std::str::from_utf8(bytes).map_err(|_| Error::new(Kind::Usage, "an S3 secret is no text"))?;
-    Ok(Some(Zeroizing::new(text.to_owned())))
+    Ok(Some(text.into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
     use crate::config::Secret;
 
@@ -78,11 +79,11 @@ mod tests {
         let key = identity(&access).unwrap();
         assert!(!format!("{key:?}").contains("hunter2"));
         assert!(
-            matches!(key, Identity::Key { id, secret, session: None } if id == "id" && *secret == "hunter2")
+            matches!(key, Identity::Key { id, secret, session: None } if id == "id" && &*secret == "hunter2")
         );
         access.session = known("token");
         assert!(
-            matches!(identity(&access).unwrap(), Identity::Key { session: Some(token), .. } if *token == "token")
+            matches!(identity(&access).unwrap(), Identity::Key { session: Some(token), .. } if &*token == "token")
         );
         access.anonymous = true;
         assert!(matches!(identity(&access).unwrap(), Identity::Anonymous));

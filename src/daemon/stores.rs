@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::{place, programs, s3};
 use crate::config::{Credentials, Location, location};
 use crate::error::{Error, Kind, Result};
+use crate::locked::Locked;
 use crate::store::bucket::Bucket;
 use crate::store::distant::{self, Endpoint};
 use crate::store::rest::{self, Server, Trust};
@@ -57,7 +56,7 @@ fn rest(place: &location::Rest, credentials: &Credentials) -> Result<Arc<dyn Obj
     let user = place.user.as_ref().or(credentials.rest.user.as_ref());
     let password = credentials.rest.password.known_bytes();
     let login = (user.is_some() || password.is_some())
-        .then(|| (user.cloned().unwrap_or_default(), Zeroizing::new(password.unwrap_or_default().to_vec())));
+        .then(|| (user.cloned().unwrap_or_default(), Locked::from(password.unwrap_or_default())));
     let trust =
         Trust { authorities: credentials.tls.ca.clone(), identity: credentials.tls.client_cert.clone() };
     let name = Location::Rest(place.clone()).to_string();

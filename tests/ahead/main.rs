@@ -27,7 +27,7 @@ use writer::{PASSWORD, Repository, node};
 
 async fn open(repository: Repository) -> (Arc<CountingStore>, Arc<dyn Source>) {
     let store = CountingStore::new(repository.into_store());
-    let password = PASSWORD.as_bytes().to_vec().into();
+    let password = PASSWORD.as_bytes().into();
     let spec =
         Spec { name: "r".into(), store: store.clone(), hot: None, drawer: None, password, key_hint: None };
     let source = restic::open(spec, Shared::new(Budget::of(64 << 20))).await.unwrap();

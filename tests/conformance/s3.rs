@@ -6,7 +6,6 @@ use std::time::Duration;
 use backupfs::error::{Again, Error, Kind, Result};
 use backupfs::store::s3::{Addressing, Identity, Options, S3, Service};
 use backupfs::store::{ObjectStore, Pace};
-use zeroize::Zeroizing;
 
 use crate::harness::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use crate::harness::scripted::{Answer, Request, Scripted};
@@ -25,7 +24,7 @@ pub fn options(endpoint: &str) -> Options {
 
 /// The key of the servers of the tests, with this secret.
 pub fn key(secret: &str) -> Identity {
-    Identity::Key { id: ACCESS_KEY.to_owned(), secret: Zeroizing::new(secret.to_owned()), session: None }
+    Identity::Key { id: ACCESS_KEY.to_owned(), secret: secret.into(), session: None }
 }
 
 /// The bucket `bucket`, reached so.
@@ -384,8 +383,7 @@ async fn a_real_server_s_refusals_are_understood() {
     assert_eq!(at(elsewhere, &bucket).get("k", 9).await.unwrap(), "x", "the region is learned");
 
     let wrong_secret = Options { identity: key("not the secret"), ..right() };
-    let unknown =
-        Identity::Key { id: "nobody".to_owned(), secret: Zeroizing::new("x".to_owned()), session: None };
+    let unknown = Identity::Key { id: "nobody".to_owned(), secret: "x".into(), session: None };
     let anonymous = Options { identity: Identity::Anonymous, ..right() };
     for (options, remedy) in [
         (wrong_secret, "AWS_SECRET_ACCESS_KEY"),
@@ -433,11 +431,7 @@ async fn the_documented_policy_lets_us_read_and_nobody_write() {
     let Some(server) = S3Server::start() else { return };
     std::fs::write(server.bucket("bucket").join("config"), "x").unwrap();
     server.add_user("reader", "readers-secret");
-    let identity = Identity::Key {
-        id: "reader".to_owned(),
-        secret: Zeroizing::new("readers-secret".to_owned()),
-        session: None,
-    };
+    let identity = Identity::Key { id: "reader".to_owned(), secret: "readers-secret".into(), session: None };
     let reader = store(Options { identity, ..options(&server.endpoint()) });
     let (kind, _, says) = seen(reader.list("").await);
     assert_eq!(kind, Kind::Denied, "{says}");

@@ -42,7 +42,7 @@ impl<T> Subject for Served<T> {
 }
 
 fn rest(server: Server, login: Option<(&str, &str)>) -> Arc<dyn ObjectStore> {
-    let login = login.map(|(user, password)| (user.to_owned(), password.as_bytes().to_vec().into()));
+    let login = login.map(|(user, password)| (user.to_owned(), password.as_bytes().into()));
     let settings =
         rest::Settings { server, path: "/".into(), login, trust: Trust::default(), name: "rest:test".into() };
     Arc::new(Rest::new(settings).unwrap())

@@ -45,7 +45,7 @@ pub async fn try_open(
         store,
         hot,
         drawer: None,
-        password: password.trim_ascii().to_vec().into(),
+        password: password.trim_ascii().into(),
         key_hint: None,
     };
     restic::open(spec, Shared::new(Budget::of(64 << 20))).await

@@ -159,7 +159,7 @@ pub async fn open(store: Arc<dyn ObjectStore>) -> error::Result<Arc<dyn Source>>
         store,
         hot: None,
         drawer: None,
-        password: PASSWORD.as_bytes().to_vec().into(),
+        password: PASSWORD.as_bytes().into(),
         key_hint: None,
     };
     restic::open(spec, Shared::new(Budget::of(32 << 20))).await

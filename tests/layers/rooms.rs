@@ -9,16 +9,20 @@ use crate::{files, text};
 /// Every room and those it may import.
 const TABLE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("locked", &[]),
     ("observe", &["error"]),
     ("tree", &["error"]),
-    ("store", &["error", "observe"]),
-    ("cache", &["error", "observe", "store"]),
-    ("source", &["error", "observe", "tree", "store", "cache"]),
+    ("store", &["error", "locked", "observe"]),
+    ("cache", &["error", "locked", "observe", "store"]),
+    ("source", &["error", "locked", "observe", "tree", "store", "cache"]),
     ("namespace", &["error", "observe", "tree"]),
     ("fuse", &["error", "observe", "tree"]),
-    ("config", &["error"]),
-    ("daemon", &["error", "observe", "tree", "store", "cache", "source", "namespace", "fuse", "config"]),
-    ("cli", &["config", "daemon", "error", "observe", "tree"]),
+    ("config", &["error", "locked"]),
+    (
+        "daemon",
+        &["error", "locked", "observe", "tree", "store", "cache", "source", "namespace", "fuse", "config"],
+    ),
+    ("cli", &["config", "daemon", "error", "locked", "observe", "tree"]),
 ];
 
 /// The rooms of `source` that kinds share; they know none of them, and the later may use the earlier.

@@ -32,6 +32,7 @@ pub fn options() -> Options {
         data_timeout: Duration::from_secs(10),
         immutable: true,
         acls: true,
+        access_log: None,
         usage: Arc::new(|| Usage { bytes: 10_000_000, objects: 42 }),
     }
 }

@@ -45,7 +45,7 @@ fn repository(runtime: &Runtime) -> (Arc<FaultyStore>, Node) {
         store: store.clone(),
         hot: None,
         drawer: None,
-        password: PASSWORD.as_bytes().to_vec().into(),
+        password: PASSWORD.as_bytes().into(),
         key_hint: None,
     };
     let opening = async {

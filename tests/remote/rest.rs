@@ -17,7 +17,7 @@ fn store(address: &str) -> Rest {
     Rest::new(Settings {
         server: Server::Web { authority: address.into(), tls: false },
         path: "/some/repo/".into(),
-        login: Some(("me".into(), b"hunter2".to_vec().into())),
+        login: Some(("me".into(), b"hunter2".as_slice().into())),
         trust: Trust::default(),
         name: "rest:test".into(),
     })

@@ -10,12 +10,15 @@ use zeroize::Zeroizing;
 
 use crate::cache::Folder;
 use crate::error::{Error, Kind, Result};
+use crate::locked::Locked;
 
 const NAME: &str = "key";
+const LENGTH: usize = 32;
 const NONCE: usize = 12;
 
-/// The key.
-pub(super) struct Seal(RandomizedNonceKey);
+/// The key, in locked memory. What the cipher makes of it is made for each entry, within a microsecond, and wiped after:
+/// it would lie where it likes.
+pub(super) struct Seal(Locked<[u8; LENGTH]>);
 
 impl Seal {
     /// The key of the cache in `folder`, made if there is none.
@@ -26,7 +29,7 @@ impl Seal {
             Err(error) if error.kind() == Kind::Corrupt => folder.remove(NAME)?,
             other => return other,
         }
-        let mut bytes = Zeroizing::new([0; 32]);
+        let mut bytes = Zeroizing::new([0; LENGTH]);
         aws_lc_rs::rand::fill(&mut *bytes).map_err(|_| Error::new(Kind::System, "no random numbers"))?;
         let name = format!("{NAME}.{}", std::process::id());
         folder.remove(&name)?;
@@ -44,14 +47,21 @@ impl Seal {
         let mut bytes = Zeroizing::new(Vec::with_capacity(64));
         let read = folder.open_file(NAME)?.take(33).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("the key of the cache", e))?;
-        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes);
-        key.map(Seal).map_err(|_| Error::new(Kind::Corrupt, "the key of the cache is damaged"))
+        let key: &[u8; LENGTH] = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| Error::new(Kind::Corrupt, "the key of the cache is damaged"))?;
+        Ok(Seal(Locked::new(*key)))
+    }
+
+    fn cipher(&self) -> Option<RandomizedNonceKey> {
+        RandomizedNonceKey::new(&AES_256_GCM, self.0.as_slice()).ok()
     }
 
     /// `plain` sealed, for the place that `about` tells.
     pub(super) fn seal(&self, about: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let mut sealed = plain.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(about), &mut sealed).ok()?;
+        let nonce = self.cipher()?.seal_in_place_append_tag(Aad::from(about), &mut sealed).ok()?;
         sealed.extend(nonce.as_ref());
         Some(sealed)
     }
@@ -60,8 +70,8 @@ impl Seal {
     pub(super) fn open_sealed(&self, about: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (text, nonce) = sealed.split_last_chunk::<NONCE>()?;
         let mut text = text.to_vec();
-        let plain = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(about), &mut text);
-        let length = plain.ok()?.len();
+        let (cipher, nonce) = (self.cipher()?, Nonce::assume_unique_for_key(*nonce));
+        let length = cipher.open_in_place(nonce, Aad::from(about), &mut text).ok()?.len();
         text.truncate(length);
         Some(text)
     }

@@ -13,6 +13,7 @@ use crate::daemon::own::OwnMount;
 use crate::daemon::{process, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse::Rights;
+use crate::observe::access;
 use crate::source::directory;
 
 /// What it keeps: the mount, and what goes with it.
@@ -42,6 +43,7 @@ impl Keeper {
             Ask::UnderWay => return (under_way(), None),
             Ask::Mount => self.mount().map(Some),
             Ask::Listen => self.listen().map(Some),
+            Ask::AccessLog => self.access_log().map(Some),
             Ask::Leave => process::end_with_parent(None).and_then(|()| process::leave()).map(|()| None),
             Ask::Unmount => {
                 self.end();
@@ -78,6 +80,12 @@ impl Keeper {
             Ok(id) => Said::Known(id),
             Err(error) => Said::Errno(error.raw_os_error().unwrap_or(libc::EIO)),
         }
+    }
+
+    fn access_log(&self) -> Result<OwnedFd> {
+        let path = self.config.mount.access_log.as_deref();
+        let path = path.ok_or_else(|| Error::new(Kind::Internal, "broker: no access-log"))?;
+        access::open(path).map(OwnedFd::from)
     }
 
     fn listen(&mut self) -> Result<OwnedFd> {

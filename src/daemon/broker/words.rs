@@ -26,6 +26,8 @@ pub(super) enum Ask {
     UnderWay,
     /// The socket at which metrics are asked for.
     Listen,
+    /// The access log, opened; again after it was rotated.
+    AccessLog,
 }
 
 /// What a broker answers.

@@ -58,7 +58,7 @@ fn spec(source: &config::Source, common: &Common) -> Result<restic::Spec> {
         store: cold,
         hot,
         drawer,
-        password: password.into_bytes(),
+        password: password.into_locked(),
         key_hint: source.key_hint.clone(),
     })
 }

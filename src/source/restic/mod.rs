@@ -23,11 +23,10 @@ mod view;
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 pub use open::open;
 
 use crate::cache::Drawer;
+use crate::locked::Locked;
 use crate::store::ObjectStore;
 
 /// A repository to open.
@@ -41,7 +40,7 @@ pub struct Spec {
     /// Where blobs are kept that a distant store delivered.
     pub drawer: Option<Drawer>,
     /// The password's bytes, already cleaned (no BOM, no surrounding white space of a file).
-    pub password: Zeroizing<Vec<u8>>,
+    pub password: Locked<[u8]>,
     /// Key id (or a prefix of it) to try first.
     pub key_hint: Option<String>,
 }

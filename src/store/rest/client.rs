@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::connect::Connector;
 use super::{Settings, listing};
 use crate::error::{Again, Error, Kind, Result};
+use crate::locked::Locked;
 use crate::store::meter::{Arrival, Meter};
 use crate::store::{http, transfer};
 
@@ -37,7 +38,8 @@ pub(super) struct Client {
     pool: Pool<Connector, Empty<Bytes>>,
     connector: Connector,
     base: String,
-    login: Option<HeaderValue>,
+    /// The header that says who asks.
+    login: Option<Locked<str>>,
 }
 
 /// The beginning of an answer; its body is still to come.
@@ -65,7 +67,7 @@ impl Client {
                 .http2_initial_stream_window_size(STREAM_WINDOW)
                 .http2_initial_connection_window_size(WINDOW);
         }
-        let login = login.as_ref().map(|(user, password)| basic(user, password)).transpose()?;
+        let login = login.as_ref().map(|(user, password)| basic(user, password));
         Ok(Client { pool: builder.build(connector.clone()), connector, base, login })
     }
 
@@ -89,7 +91,7 @@ impl Client {
             request = request.header(RANGE, format!("bytes={first}-{last}"));
         }
         if let Some(login) = &self.login {
-            request = request.header(AUTHORIZATION, login);
+            request = request.header(AUTHORIZATION, sensitive(login)?);
         }
         let request = request.body(Empty::new());
         let request = request.map_err(|e| Error::caused_by(Kind::Invalid, what.clone(), e))?;
@@ -219,11 +221,16 @@ fn body<'a>(
 }
 
 /// The header that says who asks.
-fn basic(user: &str, password: &[u8]) -> Result<HeaderValue> {
+fn basic(user: &str, password: &[u8]) -> Locked<str> {
     use base64::Engine;
     let plain = Zeroizing::new([user.as_bytes(), b":", password].concat());
     let encoded = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(&plain));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", *encoded))
+    Locked::from(Zeroizing::new(["Basic ", encoded.as_str()].concat()).as_str())
+}
+
+/// A header that nobody prints.
+fn sensitive(text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text)
         .map_err(|e| Error::caused_by(Kind::Internal, "the login cannot be sent", e))?;
     value.set_sensitive(true);
     Ok(value)
@@ -292,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_login_is_sent_and_never_shown() {
-        let value = basic("user", "pä:ss".as_bytes()).unwrap();
+        let value = sensitive(&basic("user", "pä:ss".as_bytes())).unwrap();
         assert_eq!(value.to_str().unwrap(), "Basic dXNlcjpww6Q6c3M=");
         assert!(!format!("{value:?}").contains("dXNl"));
     }

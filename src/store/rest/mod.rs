@@ -27,6 +27,7 @@ use super::key::{check_key, check_limit, check_prefix, check_range};
 use super::meter::Meter;
 use super::{ObjectInfo, ObjectStore, Pace, counted};
 use crate::error::{Again, Error, Kind, Result};
+use crate::locked::Locked;
 use crate::observe::metrics;
 
 /// Sizes asked for one by one, of servers that do not list them.
@@ -45,7 +46,7 @@ pub struct Settings {
     /// The repository's path on it, as a URL has it: begins and ends with a slash.
     pub path: String,
     /// User and password; the server must want `Basic` authentication.
-    pub login: Option<(String, zeroize::Zeroizing<Vec<u8>>)>,
+    pub login: Option<(String, Locked<[u8]>)>,
     /// Which certificates count, and which is ours.
     pub trust: Trust,
     /// How the store is called in messages, without secrets.

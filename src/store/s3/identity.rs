@@ -10,9 +10,9 @@ use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvi
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_s3::config::{Credentials, Region, SharedCredentialsProvider, SharedHttpClient};
-use zeroize::Zeroizing;
 
 use crate::error::Result;
+use crate::locked::Locked;
 
 /// Who asks.
 #[derive(Clone, PartialEq)]
@@ -27,9 +27,9 @@ pub enum Identity {
         /// Its id.
         id: String,
         /// Its secret.
-        secret: Zeroizing<String>,
+        secret: Locked<str>,
         /// What goes with a temporary key.
-        session: Option<Zeroizing<String>>,
+        session: Option<Locked<str>>,
     },
     /// Nobody: requests are not signed.
     Anonymous,
@@ -70,8 +70,8 @@ pub(super) async fn provider(
     let own = match identity {
         Identity::Anonymous => return Ok(None),
         Identity::Key { id, secret, session } => {
-            let session = session.as_ref().map(|token| token.as_str().to_owned());
-            let key = Credentials::new(id, secret.as_str(), session, None, "configuration");
+            let session = session.as_ref().map(|token| str::to_owned(token));
+            let key = Credentials::new(id, &**secret, session, None, "configuration");
             SharedCredentialsProvider::new(key)
         }
         // A profile that was named goes before the environment.

@@ -235,12 +235,10 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::*;
 
     fn options(secret: &str) -> Options {
-        let secret = Zeroizing::new(secret.to_owned());
+        let secret = secret.into();
         Options {
             endpoint: Some("https://shared.example.org".to_owned()),
             region: None,

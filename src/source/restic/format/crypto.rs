@@ -14,6 +14,7 @@ use poly1305::universal_hash::UniversalHash;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, Kind, Result};
+use crate::locked::Locked;
 
 /// By how much a unit is longer than its plaintext.
 pub const OVERHEAD: usize = 32;
@@ -25,11 +26,15 @@ const PIECE: usize = 16 << 10;
 
 type Block = Array<u8, U16>;
 
-/// The key of a repository, or the one that a password gives for a key file. Wiped when dropped, never printed.
-pub struct MasterKey {
+/// The key of a repository, or the one that a password gives for a key file. In locked memory, wiped when dropped, never
+/// printed.
+pub struct MasterKey(Locked<Parts>);
+
+/// Nothing of them is elsewhere: ciphers keep what they make of a key in themselves.
+struct Parts {
     encrypt: DecryptingKey,
     k: Aes128,
-    r: Zeroizing<[u8; 16]>,
+    r: [u8; 16],
 }
 
 impl MasterKey {
@@ -46,7 +51,7 @@ impl MasterKey {
         if weak {
             return Err(Error::new(Kind::Corrupt, "a part of the key is all zero"));
         }
-        Ok(MasterKey { encrypt: cipher.map_err(|_| refused())?, k: mac, r })
+        Ok(MasterKey(Locked::new(Parts { encrypt: cipher.map_err(|_| refused())?, k: mac, r: *r })))
     }
 
     /// The plaintext of `unit`. Errors: `Corrupt` when it is shorter than 32 bytes, its MAC is wrong or its IV is all
@@ -100,16 +105,16 @@ impl MasterKey {
 
     fn apply_keystream(&self, counter: u128, bytes: &mut [u8]) -> Result<()> {
         let context = DecryptionContext::Iv128(FixedLength::from(counter.to_be_bytes()));
-        self.encrypt.decrypt(bytes, context).map(drop).map_err(|_| refused())
+        self.0.encrypt.decrypt(bytes, context).map(drop).map_err(|_| refused())
     }
 
     fn mac(&self, iv: &Block) -> Poly1305 {
         let mut once = Zeroizing::new([0u8; 32]);
         let (r, s) = once.split_at_mut(16);
-        r.copy_from_slice(self.r.as_slice());
+        r.copy_from_slice(&self.0.r);
         s.copy_from_slice(iv);
         if let Ok(s) = s.try_into() {
-            self.k.encrypt_block(s);
+            self.0.k.encrypt_block(s);
         }
         Poly1305::new((&*once).into())
     }
@@ -167,6 +172,25 @@ mod tests {
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         digits.chunks(2).map(byte).collect::<Vec<_>>().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_key_lies_in_locked_memory_with_all_that_ciphers_make_of_it() {
+        let (key, other) = (key(), Box::new(0_u64));
+        let flags = |at: *const u8| crate::locked::flags(at as usize);
+        let has = |at: *const u8| flags(at).iter().any(|flag| flag == "dd");
+        assert!(has((&raw const key.0.encrypt).cast()) && has((&raw const key.0.r).cast()));
+        assert!(!has((&raw const *other).cast()), "what is no key is dumped");
+        let lies_there = |needle: &[u8]| {
+            // SAFETY: the parts of a key, padding included, read as bytes that may be anything.
+            let all =
+                unsafe { std::slice::from_raw_parts((&raw const *key.0).cast::<u8>(), size_of::<Parts>()) };
+            all.windows(needle.len()).any(|part| part == needle)
+        };
+        // The first round of AES takes the beginning of the key as it is, whatever the order of bytes.
+        let (encrypt, _, r) = PARTS;
+        let word = u32::from_ne_bytes([encrypt[0], encrypt[1], encrypt[2], encrypt[3]]);
+        assert!(lies_there(&r) && [word, word.swap_bytes()].iter().any(|w| lies_there(&w.to_ne_bytes())));
     }
 
     /// The first three test vectors of Bernstein's "The Poly1305-AES message-authentication code", appendix B.

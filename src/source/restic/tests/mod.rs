@@ -18,7 +18,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::{Spec, open};
 use crate::cache::Budget;
@@ -152,7 +151,7 @@ fn files(dir: &Path, prefix: &str) -> Vec<(String, Vec<u8>)> {
 fn spec(name: &str, store: &Arc<Watched>) -> Spec {
     let store: Arc<dyn ObjectStore> = Arc::<Watched>::clone(store);
     let password = std::fs::read(fixture(name).join("password")).unwrap();
-    let password = Zeroizing::new(password.trim_ascii().to_vec());
+    let password = password.trim_ascii().into();
     Spec { name: name.to_owned(), store, hot: None, drawer: None, password, key_hint: None }
 }
 

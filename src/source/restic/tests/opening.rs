@@ -13,7 +13,7 @@ async fn refusal(spec: Spec) -> Error {
 async fn a_wrong_password_is_told_as_such() {
     let store = Watched::of(&fixture("restic-v2").join("repo"));
     let mut spec = spec("restic-v2", &store);
-    spec.password = Zeroizing::new(b"wrong".to_vec());
+    spec.password = b"wrong".as_slice().into();
     let error = refusal(spec).await;
     assert_eq!(error.kind(), Kind::Password);
     assert!(error.to_string().starts_with("restic-v2: "), "{error}");

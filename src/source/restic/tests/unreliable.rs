@@ -14,7 +14,7 @@ fn behind(store: Arc<dyn ObjectStore>) -> Spec {
         store,
         hot: None,
         drawer: None,
-        password: Zeroizing::new(password.trim_ascii().to_vec()),
+        password: password.trim_ascii().into(),
         key_hint: None,
     }
 }

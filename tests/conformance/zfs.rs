@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,7 @@ pub fn run_inside(tests: &[&str], count: usize) {
 struct Pool {
     /// Where its datasets are mounted.
     top: PathBuf,
+    _server: Child,
 }
 
 /// The pool of this process, made when it is first asked for.
@@ -90,14 +91,14 @@ impl Pool {
     /// `cloned` and `seen` hold the same nights; `seen` has them in `.zfs/snapshot` too, which zfs-fuse does not show by
     /// itself: there, copies stand in for them.
     fn made(place: &Path) -> Self {
-        start();
+        let server = start();
         let (disk, top) = (place.join("disk"), place.join("top"));
         fs::File::create(&disk).unwrap().set_len(256 << 20).unwrap();
         fs::create_dir(&top).unwrap();
         output(command("zpool").args(["create", "-m"]).arg(&top).arg("pool").arg(&disk));
         let saved = place.join("saved");
         fs::create_dir(&saved).unwrap();
-        let pool = Pool { top };
+        let pool = Pool { top, _server: server };
         for dataset in ["cloned", "seen"] {
             // What is read of the copies below is not to leave a trace.
             output(command("zfs").args(["create", "-o", "atime=off", &format!("pool/{dataset}")]));
@@ -136,7 +137,7 @@ impl Pool {
 }
 
 /// Starts zfs-fuse, which ends with this process's namespace.
-fn start() {
+fn start() -> Child {
     let mut server = command("zfs-fuse");
     let mut server =
         server.arg("-n").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -148,6 +149,7 @@ fn start() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
+    server
 }
 
 fn command(program: &str) -> Command {

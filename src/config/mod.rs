@@ -144,6 +144,11 @@ impl Config {
         self.sources.iter().all(|source| source.kind.is_immutable())
     }
 
+    /// Whether anything that it shows may have ACLs. Groups may, whatever they turn out to hold.
+    pub fn may_have_acls(&self) -> bool {
+        !self.groups.is_empty() || self.sources.iter().any(|source| source.kind.may_have_acls())
+    }
+
     /// Everything secret in it, always in the same order.
     pub fn secrets(&self) -> impl Iterator<Item = &Password> {
         let sources = self.sources.iter().flat_map(|s| secrets(&s.password, &s.credentials));

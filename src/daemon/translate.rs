@@ -88,6 +88,7 @@ pub fn serving(
         metadata_timeout: mount.timeout / 2,
         data_timeout: mount.timeout,
         immutable,
+        acls: config.may_have_acls(),
         access_log,
         usage,
     }

@@ -60,7 +60,7 @@ impl fuser::Filesystem for Filesystem {
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];
         // Enforcing ACLs implies default_permissions, which would lock the mounter out of files recorded as others'.
-        if options.allow_other && options.xattrs == XattrPolicy::All {
+        if options.allow_other && options.acls && options.xattrs == XattrPolicy::All {
             wanted.push(InitFlags::FUSE_POSIX_ACL);
         }
         for capability in wanted {

@@ -38,6 +38,9 @@ pub struct Options {
     pub data_timeout: Duration,
     /// Every source is an immutable chunk repository: opens need no message, unless they are told of.
     pub immutable: bool,
+    /// Something that is shown may have ACLs. Where nothing may, the kernel does not enforce any, and whoever asks for them
+    /// is told so once.
+    pub acls: bool,
     /// Where opens are told of. Files then have pages of their own in each snapshot.
     pub access_log: Option<Arc<AccessLog>>,
     /// What `statfs` shows; asked at each call, answers from memory.

@@ -64,7 +64,7 @@ impl State {
         let owners =
             Arc::new(Owners::new(options.owner, options.idmap.clone()).fixed(options.uid, options.gid));
         State {
-            rules: Rules::new(options.xattrs, owners, failures),
+            rules: Rules::new(options.xattrs, options.acls, owners, failures),
             options,
             inodes: Inodes::new(root),
             files: Handles::new(),

@@ -31,6 +31,7 @@ pub fn options() -> Options {
         metadata_timeout: Duration::from_secs(10),
         data_timeout: Duration::from_secs(10),
         immutable: true,
+        acls: true,
         access_log: None,
         usage: Arc::new(|| Usage { bytes: 10_000_000, objects: 42 }),
     }

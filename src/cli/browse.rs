@@ -40,6 +40,7 @@ impl Browser {
         let config = repositories.config()?;
         let runtime = daemon::runtime()?;
         let tree = daemon::open(&config, runtime.handle())?;
+        runtime.block_on(tree.namespace.refresh_old());
         for error in &tree.failed {
             eprintln!("backupfs: left out: {}", print::visible(error.to_string().as_bytes()));
         }

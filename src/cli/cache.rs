@@ -10,6 +10,7 @@ use super::print::{self, Column};
 use crate::config::{self, Typed};
 use crate::daemon::{self, CacheReport, CachedStore};
 use crate::error::{Error, Kind, Result};
+use crate::observe::json_name;
 use crate::tree::Time;
 
 /// Shows what the cache directory holds of which repository, and makes it smaller
@@ -103,7 +104,7 @@ fn in_json(dir: &Path, size: u64, report: &CacheReport) -> Value {
             "listed": store.listed.map(|when| print::utc(whole_second(when))),
         })
     };
-    let (path, exact) = print::json_name(dir.as_os_str().as_encoded_bytes());
+    let (path, exact) = json_name(dir.as_os_str().as_encoded_bytes());
     let mut value = json!({
         "directory": path, "cache_size": size, "limit": limit, "metadata_bytes": metadata, "data_bytes": data,
         "index_bytes": indexes, "stores": stores.iter().map(store).collect::<Vec<_>>(),

@@ -13,6 +13,7 @@ use super::browse::{Browser, components};
 use super::exit::Code;
 use super::print::{self, Column};
 use crate::error::{Error, Kind, Result};
+use crate::observe::json_name;
 use crate::tree::{Content, FileType, Meta, Node};
 
 /// Lists a path of the backups without mounting them
@@ -154,10 +155,10 @@ fn device(meta: &Meta) -> Option<(u32, u32)> {
 }
 
 fn row(name: &[u8], node: &Node) -> Row {
-    let (name, name_base64) = print::json_name(name);
+    let (name, name_base64) = json_name(name);
     let (target, target_base64) = match &node.content {
         Content::Symlink(target) => {
-            let (text, exact) = print::json_name(target);
+            let (text, exact) = json_name(target);
             (Some(text), exact)
         }
         _ => (None, None),

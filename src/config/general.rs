@@ -45,6 +45,7 @@ impl Default for General {
                 timeout: Duration::from_secs(60),
                 mount_timeout: Duration::from_secs(60),
                 log: Log::default(),
+                access_log: None,
                 metrics_socket: None,
             },
         }
@@ -56,6 +57,7 @@ const LEAST_MEMORY: u64 = 16 << 20;
 
 /// The table; docs/options.md explains each.
 pub const KEYS: &[Key<General>] = &[
+    Key { name: "access-log", set: |g, e| e.absolute_path().map(|v| g.mount.access_log = Some(v)) },
     Key { name: "allow_other", set: |g, e| e.flag().map(|v| g.mount.allow_other = v) },
     Key { name: "cache-dir", set: |g, e| cache_dir(e).map(|v| g.cache_dir = Some(v)) },
     Key { name: "cache-size", set: |g, e| e.size().map(|v| g.cache_size = v) },
@@ -281,7 +283,7 @@ mod tests {
     fn every_option_does_what_it_says() {
         let all = "allow_other,noexec,xattrs=user,owner=mounter,idmap=u:1000:2000+b:0:100000:10,timeout=2min,\
                    mount-timeout=5s,memory=48M,refresh=10s,time=utc,time-format=%F,log=/var/log/b,log-level=debug,metrics-socket=/run/b.sock,\
-                   mountpoint=/mnt/b,cache-dir=/var/c,cache-size=5G,offline-max=7d";
+                   access-log=/var/log/b.access,mountpoint=/mnt/b,cache-dir=/var/c,cache-size=5G,offline-max=7d";
         let general = typed(all).unwrap();
         let mount = &general.mount;
         assert!(mount.allow_other && mount.noexec);
@@ -294,6 +296,7 @@ mod tests {
         assert_eq!((general.memory, general.refresh), (48 << 20, Duration::from_secs(10)));
         assert_eq!((general.names.time, general.names.format.as_str()), (TimeStyle::Utc, "%F"));
         assert_eq!(mount.log, Log { file: Some(PathBuf::from("/var/log/b")), level: Level::Debug });
+        assert_eq!(mount.access_log.as_deref(), Some(Path::new("/var/log/b.access")));
         assert_eq!(mount.metrics_socket.as_deref(), Some(Path::new("/run/b.sock")));
         assert_eq!(mount.mountpoint.as_deref(), Some(Path::new("/mnt/b")));
         assert_eq!(general.cache_dir, Some(CacheDir::At("/var/c".into())));

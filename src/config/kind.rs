@@ -121,6 +121,11 @@ impl SourceKind {
         matches!(self, SourceKind::Restic)
     }
 
+    /// Whether what it reads may have recorded ACLs.
+    pub fn may_have_acls(self) -> bool {
+        !matches!(self, SourceKind::Objects)
+    }
+
     /// Refuses what a source says that means nothing for its kind. What is said of all sources may. Errors: `Usage`.
     pub fn check(self, own: &[Entry]) -> Result<()> {
         let is_foreign = |key: &str| {

@@ -144,6 +144,11 @@ impl Config {
         self.sources.iter().all(|source| source.kind.is_immutable())
     }
 
+    /// Whether anything that it shows may have ACLs. Groups may, whatever they turn out to hold.
+    pub fn may_have_acls(&self) -> bool {
+        !self.groups.is_empty() || self.sources.iter().any(|source| source.kind.may_have_acls())
+    }
+
     /// Everything secret in it, always in the same order.
     pub fn secrets(&self) -> impl Iterator<Item = &Password> {
         let sources = self.sources.iter().flat_map(|s| secrets(&s.password, &s.credentials));
@@ -283,6 +288,9 @@ pub struct Mount {
     pub mount_timeout: Duration,
     /// Where the log goes.
     pub log: Log,
+    /// The file that is told who opened what.
+    #[serde(with = "wire::optional_path")]
+    pub access_log: Option<PathBuf>,
     /// Where counters can be asked for.
     #[serde(with = "wire::optional_path")]
     pub metrics_socket: Option<PathBuf>,
@@ -405,6 +413,7 @@ impl Typed {
 pub fn fixed_differences(one: &Config, other: &Config) -> Vec<&'static str> {
     let (m, n) = (&one.mount, &other.mount);
     let same = [
+        ("access-log", m.access_log == n.access_log),
         ("allow_other", m.allow_other == n.allow_other),
         ("cache-dir", one.cache_dir == other.cache_dir),
         ("cache-size", one.cache_size == other.cache_size),

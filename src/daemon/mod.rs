@@ -3,6 +3,7 @@
 //! [`open`] turns a configuration into a tree, for verbs that walk it without a mount; [`mount`] serves one, from a
 //! process of its own; [`unmount`] ends it.
 
+mod access;
 mod broker;
 mod cache;
 mod confine;

@@ -1,7 +1,7 @@
 //! From a configuration to a tree.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
@@ -130,15 +130,27 @@ fn all_failed(failed: Vec<Error>) -> Error {
     }
 }
 
-/// Opens every source at once and answers each one's outcome, in the order of `config.sources`, and what takes away what
-/// they made.
+/// Opens every source at once and answers each one's outcome, in the order of `config.sources`, as it is now, and what takes
+/// away what they made.
 pub fn open_sources(config: &Config, runtime: &Handle) -> (Vec<Result<Arc<dyn Source>>>, AtEnd) {
     let common = Common::new(config).0;
     let at_end = AtEnd::of(&common.ends, runtime);
     let opened = runtime.block_on(async {
-        join_all(begin_all(config, &common).await).await.into_iter().map(together::flat).collect()
+        let begun = SystemTime::now();
+        let opened = join_all(begin_all(config, &common).await).await;
+        join_all(opened.into_iter().map(|opened| as_it_is(together::flat(opened), begun))).await
     });
     (opened, at_end)
+}
+
+/// A source that shows a listing from before it was opened lists anew: whoever examines it wants to hear of what there is.
+async fn as_it_is(opened: Result<Arc<dyn Source>>, begun: SystemTime) -> Result<Arc<dyn Source>> {
+    let source = opened?;
+    if source.health().listed.is_some_and(|listed| listed < begun) {
+        // What goes wrong is told by its health.
+        let _ = source.refresh().await;
+    }
+    Ok(source)
 }
 
 /// Begins to open every source.

@@ -27,19 +27,41 @@ pub struct Reload {
     namespace: Arc<Namespace>,
     /// What was said when it was read last.
     said: Mutex<Config>,
-    /// The mount was made for sources that cannot change: the kernel opens files without asking.
-    is_immutable: bool,
+    /// What it was made with.
+    made: Made,
 }
 
-/// Refuses a source that can change where the mount was made for others. Errors: `Usage`, naming the source.
-fn check_kinds(is_immutable: bool, new: &Config) -> Result<()> {
-    match new.sources.iter().find(|source| !source.kind.is_immutable()) {
-        Some(source) if is_immutable => {
-            let (title, kind) = (&source.title, source.kind.word());
+/// What a mount was made for, and the kernel cannot be told anew.
+#[derive(Clone, Copy)]
+struct Made {
+    /// Sources that cannot change: the kernel opens files without asking.
+    is_immutable: bool,
+    /// Other users, and sources without ACLs: the kernel does not enforce any.
+    is_without_acls: bool,
+}
+
+impl Made {
+    fn of(config: &Config) -> Self {
+        Made {
+            is_immutable: config.is_immutable() && config.mount.access_log.is_none(),
+            is_without_acls: config.mount.allow_other && !config.may_have_acls(),
+        }
+    }
+
+    /// Refuses a source that this mount was not made for. Errors: `Usage`, naming the source.
+    fn check(self, new: &Config) -> Result<()> {
+        let refused = |kind: config::SourceKind| {
+            self.is_immutable && !kind.is_immutable() || self.is_without_acls && kind.may_have_acls()
+        };
+        let refuse = |title: &str, kind: &str| {
             let says = format!("{title}: the first source of kind {kind} needs a new mount");
             Err(Error::new(Kind::Usage, says))
+        };
+        match (new.sources.iter().find(|source| refused(source.kind)), new.groups.first()) {
+            (Some(source), _) => refuse(&source.title, source.kind.word()),
+            (None, Some(group)) if self.is_without_acls => refuse(&group.title, "restic"),
+            _ => Ok(()),
         }
-        _ => Ok(()),
     }
 }
 
@@ -88,8 +110,8 @@ impl Reload {
         // As it reads here: secrets are not known yet, and the environment is this process's.
         let said = config::resolve(&typed).unwrap_or_else(|_| config.clone());
         let (common, namespace) = (common.clone(), namespace.clone());
-        let is_immutable = config.is_immutable();
-        Some(Reload { typed, limits, common, namespace, said: Mutex::new(said), is_immutable })
+        let made = Made::of(config);
+        Some(Reload { typed, limits, common, namespace, said: Mutex::new(said), made })
     }
 
     /// Reads the configuration anew, and logs a line about what came of it.
@@ -105,7 +127,7 @@ impl Reload {
     async fn apply(&self) -> Result<Vec<String>> {
         let typed = self.typed.clone();
         let new = blocking(move || config::resolve(&typed)).await??;
-        check_kinds(self.is_immutable, &new)?;
+        self.made.check(&new)?;
         let old = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fixed = config::fixed_differences(&old, &new);
         if !fixed.is_empty() {
@@ -200,10 +222,30 @@ mod tests {
         };
         let (directory, repository) = (of("directory:/srv/{time}"), of("/b"));
         assert!(repository.is_immutable() && !directory.is_immutable());
-        let refused = check_kinds(true, &directory).unwrap_err().to_string();
+        let refused = Made::of(&repository).check(&directory).unwrap_err().to_string();
         assert_eq!(refused, "/srv/{time}: the first source of kind directory needs a new mount");
-        check_kinds(false, &directory).unwrap();
-        check_kinds(true, &repository).unwrap();
+        Made::of(&directory).check(&directory).unwrap();
+        Made::of(&repository).check(&repository).unwrap();
+    }
+
+    #[test]
+    fn what_may_have_acls_is_not_added_where_the_kernel_enforces_none() {
+        let of = |repos: &[&str], allow_other| {
+            let repos = repos.iter().map(|repo| (*repo).into()).collect();
+            let mut config = config::resolve(&Typed { repos, ..Typed::default() }).unwrap();
+            config.mount.allow_other = allow_other;
+            config
+        };
+        let (bucket, directory) = ("objects:s3:http://h/b", "directory:/srv/{time}");
+        let both = of(&[bucket, directory], true);
+        let refused = Made::of(&of(&[bucket], true)).check(&both).unwrap_err().to_string();
+        assert_eq!(refused, "/srv/{time}: the first source of kind directory needs a new mount");
+        let group = of(&[bucket, "/srv/restic/*"], true);
+        let refused = Made::of(&of(&[bucket], true)).check(&group).unwrap_err().to_string();
+        assert_eq!(refused, "restic: the first source of kind restic needs a new mount");
+        Made::of(&of(&[bucket], true)).check(&of(&[bucket, "objects:s3:http://h/c"], true)).unwrap();
+        Made::of(&of(&[bucket], false)).check(&both).unwrap();
+        Made::of(&both).check(&both).unwrap();
     }
 
     #[test]

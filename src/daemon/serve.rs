@@ -21,7 +21,7 @@ use super::metrics::Socket;
 use super::notify::Manager;
 use super::own::OwnMount;
 use super::reload::Reload;
-use super::{confine, open, process, runtime, signals, translate};
+use super::{access, confine, open, process, runtime, signals, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse;
 use crate::observe::logging::{self, LogTarget};
@@ -57,10 +57,9 @@ pub fn serve_handed_over(left: LeftOpen) -> Result<()> {
     std::mem::take(&mut orders.inherited).install();
     let life = Arc::new(Life::new(mounter(&orders, broker.as_ref(), device)));
     if orders.foreground {
-        start_log(&orders)?;
-        give_up(&orders)?;
+        let access = prepare(&orders, broker.as_ref())?;
         give_up_after(orders.config.mount.mount_timeout, life.clone());
-        return serve(&orders, &life, broker.as_ref(), |_| {
+        return serve(&orders, &life, broker.as_ref(), access, |_| {
             tracing::info!(mountpoint = %orders.mountpoint.display(), "ready");
             life.set_ready()?;
             if let Some(manager) = Manager::of_process() {
@@ -69,11 +68,10 @@ pub fn serve_handed_over(left: LeftOpen) -> Result<()> {
             Ok(())
         });
     }
-    // Both before there is another thread, which would keep what it has.
-    let prepared = start_log(&orders).and_then(|()| give_up(&orders));
+    let prepared = prepare(&orders, broker.as_ref());
     watch(line.try_clone().map_err(lost)?, life.clone());
-    let served = prepared.and_then(|()| {
-        serve(&orders, &life, broker.as_ref(), |notes| {
+    let served = prepared.and_then(|access| {
+        serve(&orders, &life, broker.as_ref(), access, |notes| {
             if let Some(broker) = &broker {
                 broker.leave()?;
             }
@@ -129,6 +127,15 @@ pub fn start_log(orders: &Orders) -> Result<()> {
     Ok(())
 }
 
+/// Opens the logs, and gives up the rights that serving does not take: before there is another thread, which would keep
+/// what it has.
+fn prepare(orders: &Orders, broker: Option<&Arc<Broker>>) -> Result<Option<access::Opened>> {
+    start_log(orders)?;
+    let access = access::Opened::of(&orders.config, broker)?;
+    give_up(orders)?;
+    Ok(access)
+}
+
 /// Gives up the rights that serving does not take.
 fn give_up(orders: &Orders) -> Result<()> {
     let Some(limits) = &orders.limits else { return Ok(()) };
@@ -170,10 +177,11 @@ fn serve(
     orders: &Orders,
     life: &Arc<Life>,
     broker: Option<&Arc<Broker>>,
+    access: Option<access::Opened>,
     ready: impl FnOnce(Vec<String>) -> Result<()>,
 ) -> Result<()> {
     let runtime = runtime()?;
-    let served = serve_on(&runtime, orders, life, broker, ready);
+    let served = serve_on(&runtime, orders, life, broker, access, ready);
     life.end();
     // Nobody waits for what may still be under way.
     runtime.shutdown_background();
@@ -185,6 +193,7 @@ fn serve_on(
     orders: &Orders,
     life: &Arc<Life>,
     broker: Option<&Arc<Broker>>,
+    access: Option<access::Opened>,
     ready: impl FnOnce(Vec<String>) -> Result<()>,
 ) -> Result<()> {
     let hangups = signals::watch(runtime, life.clone())?;
@@ -202,7 +211,8 @@ fn serve_on(
     };
     // Directories may come with a reload where not all is immutable.
     let has_trusted = broker.is_some() && !tree.immutable;
-    let options = translate::serving(config, tree.immutable, has_trusted, usage);
+    let access = access.map(|opened| opened.start(&orders.mountpoint)).transpose()?;
+    let options = translate::serving(config, tree.immutable, has_trusted, access.clone(), usage);
     let session = fuse::serve(device, rights, namespace.root(), options, runtime.handle().clone())?;
     namespace.on_change(session.changes());
     let _runtime = runtime.enter();
@@ -215,11 +225,14 @@ fn serve_on(
         runtime.spawn(async move { namespace.refresh().await });
     }
     let reload = Reload::new(orders, &tree.common, &namespace);
-    signals::refresh_on(hangups, reload, namespace, life.clone(), orders.foreground);
+    signals::refresh_on(hangups, access.clone(), reload, namespace, life.clone(), orders.foreground);
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;
     let ended = session.wait();
     tree.common.flush();
+    if let Some(log) = access {
+        log.flush();
+    }
     refreshing.abort();
     ended
 }

@@ -11,6 +11,7 @@ use super::life::{Life, Stage};
 use super::reload::Reload;
 use crate::error::{Error, Kind, Result};
 use crate::namespace::Namespace;
+use crate::observe::access::AccessLog;
 
 /// How long requests under way and open files may keep a detached mount.
 pub const DRAIN: Duration = Duration::from_secs(3);
@@ -65,10 +66,12 @@ async fn end(life: Arc<Life>) {
     std::process::exit(0);
 }
 
-/// Reads the configuration anew, if it was read from files, and refreshes `namespace` at each hangup, on the current runtime. A process in the `foreground` whose terminal was closed
-/// ends instead: nobody could interrupt it any more.
+/// Opens the access log anew, if there is one, reads the configuration anew, if it was read from files, and refreshes
+/// `namespace` at each hangup, on the current runtime. A process in the `foreground` whose terminal was closed ends
+/// instead: nobody could interrupt it any more.
 pub fn refresh_on(
     mut hangups: Signal,
+    access_log: Option<Arc<AccessLog>>,
     reload: Option<Reload>,
     namespace: Arc<Namespace>,
     life: Arc<Life>,
@@ -79,6 +82,9 @@ pub fn refresh_on(
         while hangups.recv().await.is_some() {
             if had_terminal && !has_terminal() {
                 return end(life).await;
+            }
+            if let Some(log) = &access_log {
+                log.reopen();
             }
             if let Some(reload) = &reload {
                 reload.run().await;

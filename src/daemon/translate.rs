@@ -6,6 +6,7 @@ use super::kind;
 use crate::config::{self, Config};
 use crate::fuse;
 use crate::namespace::{self, Member};
+use crate::observe::access::AccessLog;
 use crate::tree::{Source, Usage};
 
 /// A source that was opened, with what the configuration says about how to show it.
@@ -62,6 +63,7 @@ pub fn serving(
     config: &Config,
     immutable: bool,
     has_trusted: bool,
+    access_log: Option<Arc<AccessLog>>,
     usage: Arc<dyn Fn() -> Usage + Send + Sync>,
 ) -> fuse::Options {
     let mount = &config.mount;
@@ -88,6 +90,8 @@ pub fn serving(
         metadata_timeout: mount.timeout / 2,
         data_timeout: mount.timeout,
         immutable,
+        acls: config.may_have_acls(),
+        access_log,
         usage,
     }
 }

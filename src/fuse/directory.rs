@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::attr;
-use super::inodes::{Known, Origin};
+use super::inodes::{Lineage, Origin};
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Content, Dir, Entry, Listing, Node, Step, Validity};
 
@@ -21,8 +21,8 @@ const PINNED: usize = 4;
 pub(super) struct OpenDir {
     /// Its number.
     pub ino: u64,
-    /// What its entries' identities chain from.
-    pub identity: u128,
+    /// What its entries' identities derive from.
+    pub lineage: Lineage,
     /// The directory.
     pub dir: Arc<dyn Dir>,
     /// Where its entries are found again.
@@ -52,18 +52,18 @@ pub(super) enum What<'a> {
 }
 
 impl OpenDir {
-    /// Opens the directory that `node`, known as `known` under `ino`, is.
-    pub fn open(ino: u64, known: &Known, node: &Node) -> Result<OpenDir> {
+    /// Opens the directory that `node`, known as `ino` and found in the directory `parent`, is.
+    pub fn open(ino: u64, lineage: Lineage, parent: u64, node: &Node) -> Result<OpenDir> {
         let dir = directory(node)?;
         let origin = Arc::new(Origin::Listed { parent: ino, dir: dir.clone() });
         Ok(OpenDir {
             ino,
-            identity: known.identity,
+            lineage,
             dir,
             origin,
             unchanging: node.meta.validity == Validity::Forever,
             ttl: attr::ttl(node.meta.validity),
-            parent: known.parent(),
+            parent,
             pinned: Mutex::default(),
         })
     }
@@ -139,7 +139,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::fuse::inodes::{Inodes, ROOT};
+    use crate::fuse::inodes::ROOT;
     use crate::tree::{Cookie, FileType, Identity, Meta, Time};
 
     struct Names(Vec<&'static [u8]>);
@@ -181,8 +181,8 @@ mod tests {
         let dir = Arc::new(Counting(AtomicUsize::new(0), names.to_vec()));
         let meta = Meta::directory(Time::default(), Validity::Forever);
         let node = Node { meta, content: Content::Dir(dir.clone()), xattrs: None };
-        let known = Inodes::new(node.clone()).get(ROOT).unwrap();
-        (Arc::new(OpenDir::open(ROOT, &known, &node).unwrap()), dir)
+        let lineage = Lineage { identity: 1, apart: None };
+        (Arc::new(OpenDir::open(ROOT, lineage, ROOT, &node).unwrap()), dir)
     }
 
     fn listing(dir: &OpenDir, offset: u64) -> Arc<dyn Listing> {

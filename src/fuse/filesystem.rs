@@ -65,7 +65,7 @@ impl fuser::Filesystem for Filesystem {
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];
         // Enforcing ACLs implies default_permissions, which would lock the mounter out of files recorded as others'.
-        if options.allow_other && options.xattrs == XattrPolicy::All {
+        if options.allow_other && options.acls && options.xattrs == XattrPolicy::All {
             wanted.push(InitFlags::FUSE_POSIX_ACL);
         }
         for capability in wanted {
@@ -73,8 +73,9 @@ impl fuser::Filesystem for Filesystem {
                 debug!(?capability, "this kernel does not offer it");
             }
         }
-        let zero_message =
-            options.immutable && config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_ok();
+        let zero_message = options.immutable
+            && options.access_log.is_none()
+            && config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_ok();
         self.state.zero_message_opens.store(zero_message, Ordering::Relaxed);
         // The files behind lie on no stacked file system themselves: then one may be stacked on this.
         if !zero_message
@@ -127,17 +128,18 @@ impl fuser::Filesystem for Filesystem {
         );
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         metrics::FUSE_OPEN.add(1);
         if self.state.opens_need_no_message() {
             return reply.error(Errno::ENOSYS);
         }
-        let state = self.state.clone();
+        let (state, uid) = (self.state.clone(), request.uid());
         self.desk.answer(
             self.metadata("open", ino),
             reply,
             || self.state.open_file(ino.0),
             move |reply, file| {
+                state.tell_opened(ino.0, uid);
                 let handle = FileHandle(state.files.insert(Arc::clone(&file)));
                 let register = |file: &Backing| Registered::new(&state.rights, file.file.as_fd());
                 match state.passthrough.open(ino.0, file.size(), || file.backing(), register) {

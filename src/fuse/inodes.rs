@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::trails::Trail;
 use crate::error::{Error, Kind};
-use crate::tree::{Cookie, Dir, Identity, Node, Step};
+use crate::tree::{Cookie, Dir, FileType, Identity, Node, Step};
 
 /// The inode number of the root.
 pub(super) const ROOT: u64 = 1;
@@ -177,6 +178,8 @@ struct Shard {
     entries: HashMap<u64, Entry, Mixing>,
     // Second places, of the inodes that were met in several directories.
     elsewhere: HashMap<u64, Place>,
+    // How they were found, where opens are told of.
+    trails: HashMap<u64, Trail, Mixing>,
 }
 
 /// Hashes inode numbers, which are hashes already: one multiplication by a secret of the table, so that nobody can choose
@@ -282,19 +285,20 @@ impl Inodes {
     }
 
     /// Counts one look-up of the node of `identity` and returns its number. The newest place comes before an older one,
-    /// which may be in a snapshot that goes first.
-    pub fn enter(&self, identity: u128, place: Place) -> u64 {
+    /// which may be in a snapshot that goes first. `trail` is kept as long as the inode is known.
+    pub fn enter(&self, identity: u128, place: Place, trail: Option<Trail>) -> u64 {
         let (low, high) = halves(identity);
         let mut hops = self.settled(identity).unwrap_or(0);
         loop {
             let ino = hopped(low, hops);
             if ino > ROOT {
-                let Shard { entries, elsewhere } = &mut *self.shard(ino);
+                let Shard { entries, elsewhere, trails } = &mut *self.shard(ino);
                 match entries.entry(ino) {
                     Slot::Vacant(slot) => {
                         let Place { origin, at, plain } = place;
                         slot.insert(Entry { high, at, origin, lookups: 1, hops, plain });
                         self.deepest.fetch_max(hops, Ordering::Relaxed);
+                        trails.extend(trail.map(|trail| (ino, trail)));
                         return ino;
                     }
                     Slot::Occupied(mut slot) if slot.get().is(high, hops) => {
@@ -303,6 +307,7 @@ impl Inodes {
                         if let Some(before) = entry.found(place) {
                             elsewhere.insert(ino, before);
                         }
+                        trails.extend(trail.map(|trail| (ino, trail)));
                         return ino;
                     }
                     Slot::Occupied(_) => {}
@@ -315,7 +320,7 @@ impl Inodes {
     /// Takes back `count` look-ups; true when none is left and the inode is no longer known. A count that ever reached
     /// its limit is no longer exact, and its entry stays.
     pub fn forget(&self, ino: u64, count: u64) -> bool {
-        let Shard { entries, elsewhere } = &mut *self.shard(ino);
+        let Shard { entries, elsewhere, trails } = &mut *self.shard(ino);
         let Slot::Occupied(mut slot) = entries.entry(ino) else { return false };
         if slot.get().lookups == u32::MAX {
             return false;
@@ -328,6 +333,7 @@ impl Inodes {
             _ => {
                 slot.remove();
                 elsewhere.remove(&ino);
+                trails.remove(&ino);
                 true
             }
         }
@@ -339,6 +345,11 @@ impl Inodes {
             let parent = entry.origin.parent();
             entry.origin = Arc::new(Origin::Held { parent, node });
         }
+    }
+
+    /// Reads how `ino` was found, if that is kept.
+    pub fn trail<T>(&self, ino: u64, read: impl FnOnce(&Trail) -> T) -> Option<T> {
+        self.shard(ino).trails.get(&ino).map(read)
     }
 
     /// After how many hops `identity` lives. A number before that may have become free since.
@@ -368,11 +379,21 @@ pub(super) fn chain(parent: u128, name: &[u8]) -> u128 {
     u128::from_le_bytes(half)
 }
 
+/// What the identities of a directory's entries derive from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lineage {
+    /// The directory's own.
+    pub identity: u128,
+    /// That of the top of its tree, where files are not shared with other trees.
+    pub apart: Option<u128>,
+}
+
 /// The 128 bits of a node found in a directory.
-pub(super) fn resolve(identity: Identity, parent: u128, name: &[u8]) -> u128 {
-    match identity {
-        Identity::Path => chain(parent, name),
-        Identity::Key(key) => key,
+pub(super) fn resolve(identity: Identity, kind: FileType, parent: Lineage, name: &[u8]) -> u128 {
+    match (identity, parent.apart) {
+        (Identity::Path, _) => chain(parent.identity, name),
+        (Identity::Key(key), Some(top)) if kind == FileType::File => chain(top, &key.to_le_bytes()),
+        (Identity::Key(key), _) => key,
     }
 }
 
@@ -413,7 +434,7 @@ mod tests {
         let inodes = Inodes::new(node());
         let place = place();
         for i in 0..1_000_000u64 {
-            inodes.enter(key(i, HOP.wrapping_mul(i + 1)), place.clone());
+            inodes.enter(key(i, HOP.wrapping_mul(i + 1)), place.clone(), None);
         }
         // A table of n places holds 7/8 n entries, with a byte of its own for each place.
         let places: usize = inodes.shards.iter().map(|s| s.lock().unwrap().entries.capacity() / 7 * 8).sum();
@@ -438,8 +459,8 @@ mod tests {
     #[test]
     fn plain_is_what_was_said_to_be_and_is_still_known() {
         let inodes = Inodes::new(node());
-        let plain = inodes.enter(key(1, 20), Place { plain: true, ..place() });
-        let other = inodes.enter(key(1, 21), place());
+        let plain = inodes.enter(key(1, 20), Place { plain: true, ..place() }, None);
+        let other = inodes.enter(key(1, 21), place(), None);
         assert!(inodes.is_plain(plain) && !inodes.is_plain(other) && !inodes.is_plain(99));
         inodes.forget(plain, 1);
         assert!(!inodes.is_plain(plain));
@@ -448,10 +469,10 @@ mod tests {
     #[test]
     fn numbers_are_the_low_half_and_never_0_or_1() {
         let inodes = Inodes::new(node());
-        assert_eq!(inodes.enter(key(5, 77), place()), 77);
-        assert_eq!(inodes.enter(key(5, 77), place()), 77);
+        assert_eq!(inodes.enter(key(5, 77), place(), None), 77);
+        assert_eq!(inodes.enter(key(5, 77), place(), None), 77);
         for low in [0, 1] {
-            let ino = inodes.enter(key(9, low), place());
+            let ino = inodes.enter(key(9, low), place(), None);
             assert!(ino > 1);
             assert_eq!(inodes.get(ino).unwrap().identity, key(9, low));
         }
@@ -460,9 +481,9 @@ mod tests {
     #[test]
     fn colliding_identities_get_numbers_of_their_own_and_keep_them() {
         let inodes = Inodes::new(node());
-        let first = inodes.enter(key(1, 500), place());
-        let second = inodes.enter(key(2, 500), place());
-        let third = inodes.enter(key(3, 500), place());
+        let first = inodes.enter(key(1, 500), place(), None);
+        let second = inodes.enter(key(2, 500), place(), None);
+        let third = inodes.enter(key(3, 500), place(), None);
         assert!(first != second && second != third && first != third);
         for (ino, high) in [(first, 1), (second, 2), (third, 3)] {
             assert_eq!(inodes.number(key(high, 500)), ino);
@@ -475,11 +496,11 @@ mod tests {
     #[test]
     fn a_gap_left_by_a_forgotten_inode_never_gives_a_live_one_a_second_number() {
         let inodes = Inodes::new(node());
-        let first = inodes.enter(key(1, 500), place());
-        let second = inodes.enter(key(2, 500), place());
+        let first = inodes.enter(key(1, 500), place(), None);
+        let second = inodes.enter(key(2, 500), place(), None);
         inodes.forget(first, 1);
         assert_eq!(inodes.number(key(2, 500)), second);
-        assert_eq!(inodes.enter(key(2, 500), place()), second);
+        assert_eq!(inodes.enter(key(2, 500), place(), None), second);
     }
 
     proptest::proptest! {
@@ -493,7 +514,7 @@ mod tests {
             for (high, low, count, enters) in steps {
                 let identity = key(high, low);
                 if enters {
-                    let ino = inodes.enter(identity, place());
+                    let ino = inodes.enter(identity, place(), None);
                     let known = model.entry(identity).or_insert((ino, 0));
                     assert_eq!(known.0, ino, "a number never changes while it is known");
                     known.1 += 1;
@@ -518,8 +539,8 @@ mod tests {
     #[test]
     fn an_inode_lives_until_every_lookup_is_forgotten() {
         let inodes = Inodes::new(node());
-        let ino = inodes.enter(key(1, 20), place());
-        inodes.enter(key(1, 20), place());
+        let ino = inodes.enter(key(1, 20), place(), None);
+        inodes.enter(key(1, 20), place(), None);
         assert!(!inodes.forget(ino, 1));
         assert!(inodes.get(ino).is_some());
         assert!(inodes.forget(ino, 1));
@@ -536,8 +557,16 @@ mod tests {
         assert_ne!(a, chain(2, b"a"));
         assert_ne!(chain(a, b"b"), chain(chain(1, b"b"), b"a"));
         assert_ne!(chain(a, b"bc"), chain(chain(a, b"b"), b"c"));
-        assert_eq!(resolve(Identity::Key(9), 1, b"a"), 9);
-        assert_eq!(resolve(Identity::Path, 1, b"a"), a);
+        let (file, shared) = (FileType::File, Lineage { identity: 1, apart: None });
+        assert_eq!(resolve(Identity::Key(9), file, shared, b"a"), 9);
+        assert_eq!(resolve(Identity::Path, file, shared, b"a"), a);
+        // Apart from other trees: one for all names in this tree, and the tops of trees as ever.
+        let [here, there] = [7, 8].map(|top| Lineage { apart: Some(top), ..shared });
+        let linked = resolve(Identity::Key(9), file, here, b"a");
+        assert_eq!(linked, resolve(Identity::Key(9), file, Lineage { identity: 2, ..here }, b"b"));
+        assert!(linked != 9 && linked != resolve(Identity::Key(9), file, there, b"a"));
+        assert_eq!(resolve(Identity::Path, file, here, b"a"), a);
+        assert_eq!(resolve(Identity::Key(9), FileType::Dir, here, b"a"), 9);
         let root = Node { meta: Meta { identity: Identity::Key(1234), ..node().meta }, ..node() };
         assert_eq!(Inodes::new(root).get(ROOT).unwrap().identity, 1234);
     }
@@ -557,10 +586,10 @@ mod tests {
         }
         let named =
             |dir| Arc::new(Origin::Named { parent: ROOT, dir: Arc::new(One(dir)), name: b"x"[..].into() });
-        let ino = inodes.enter(4, Place { origin: named(other.clone()), ..place() });
+        let ino = inodes.enter(4, Place { origin: named(other.clone()), ..place() }, None);
         let Step::Ready(Err(error)) = inodes.get(ino).unwrap().node() else { panic!("found") };
         assert_eq!(error.kind(), Kind::Stale);
-        let ino = inodes.enter(5, Place { origin: named(other), ..place() });
+        let ino = inodes.enter(5, Place { origin: named(other), ..place() }, None);
         assert!(matches!(inodes.get(ino).unwrap().node(), Step::Ready(Ok(_))));
     }
 }

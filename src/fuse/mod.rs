@@ -29,6 +29,8 @@ mod replies;
 mod rights;
 mod session;
 mod state;
+mod told;
+mod trails;
 mod xattrs;
 
 pub use fusermount::PLACES as FUSERMOUNT;

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::answer::within;
 use super::directory::directory;
-use super::inodes::{ROOT, chain, resolve};
+use super::inodes::{Lineage, ROOT, chain, resolve};
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Change, ChangeSink, Node, Step, Time};
@@ -100,7 +100,9 @@ impl Kernel {
         let mut identity = root.identity;
         for name in path {
             let Some(child) = self.wait(directory(&node)?.lookup(name))? else { return Ok(None) };
-            identity = resolve(child.meta.identity, identity, name);
+            // A change is of directories: no file is on the way.
+            let parent = Lineage { identity, apart: None };
+            identity = resolve(child.meta.identity, child.meta.kind, parent, name);
             node = child;
         }
         let ino = match path {

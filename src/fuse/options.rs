@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observe::access::AccessLog;
 use crate::tree::Usage;
 
 /// What the kernel is asked for at mount(2). `ro,nosuid,nodev,noatime` always.
@@ -35,10 +36,15 @@ pub struct Options {
     pub metadata_timeout: Duration,
     /// Longest wait for file data.
     pub data_timeout: Duration,
-    /// Every source is an immutable chunk repository: opens need no message.
+    /// Every source is an immutable chunk repository: opens need no message, unless they are told of.
     pub immutable: bool,
     /// Of nodes that seem to have no extended attributes the privileged may see some of `trusted.`: the node tells.
     pub has_trusted: bool,
+    /// Something that is shown may have ACLs. Where nothing may, the kernel does not enforce any, and whoever asks for them
+    /// is told so once.
+    pub acls: bool,
+    /// Where opens are told of. Files then have pages of their own in each snapshot.
+    pub access_log: Option<Arc<AccessLog>>,
     /// What `statfs` shows; asked at each call, answers from memory.
     pub usage: Arc<dyn Fn() -> Usage + Send + Sync>,
 }

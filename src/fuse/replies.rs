@@ -22,7 +22,7 @@ const GENERATION: Generation = Generation(0);
 pub(super) fn send_entry(state: &State, reply: ReplyEntry, found: Found) {
     match found.child {
         Some(child) => {
-            let ino = state.inodes.enter(child.identity, child.place);
+            let ino = state.inodes.enter(child.identity, child.place, child.trail);
             let attr = FileAttr { ino: INodeNo(ino), ..child.attr };
             reply.entry_with_ttls(&child.attr_ttl, &found.ttl, &attr, GENERATION);
         }
@@ -51,7 +51,7 @@ pub(super) fn send_listing(
     let end = dir.visit(&*listing, offset, |line| match line.what {
         What::Dots(name, ino) => reply.add(INodeNo(ino), line.next, fuser::FileType::Directory, name),
         What::Entry(entry) => {
-            let identity = resolve(entry.identity, dir.identity, entry.name);
+            let identity = resolve(entry.identity, entry.kind, dir.lineage, entry.name);
             let ino = INodeNo(state.inodes.number(identity));
             reply.add(ino, line.next, attr::kind(entry.kind), OsStr::from_bytes(entry.name))
         }
@@ -77,9 +77,9 @@ pub(super) fn send_listing_plus(
             reply.add(INodeNo(ino), line.next, name, &Duration::ZERO, &attr, GENERATION)
         }
         What::Entry(entry) => {
-            let identity = resolve(entry.identity, dir.identity, entry.name);
+            let identity = resolve(entry.identity, entry.kind, dir.lineage, entry.name);
             let child = state.entry(&dir, &*listing, entry, identity);
-            let ino = state.inodes.enter(identity, child.place);
+            let ino = state.inodes.enter(identity, child.place, child.trail);
             let attr = FileAttr { ino: INodeNo(ino), ..child.attr };
             let name = OsStr::from_bytes(entry.name);
             let full = reply.add(INodeNo(ino), line.next, name, &child.attr_ttl, &attr, GENERATION);

@@ -9,11 +9,12 @@ use fuser::FileAttr;
 
 use super::directory::{OpenDir, Pins, directory};
 use super::failures::Failures;
-use super::inodes::{Inodes, Known, Origin, Place, resolve};
+use super::inodes::{Inodes, Known, Lineage, Origin, Place, resolve};
 use super::owner::Owners;
 use super::passthrough::Passthrough;
 use super::readers::{Handles, OpenFile, Readers};
 use super::rights::{Registered, Rights};
+use super::trails::Trail;
 use super::xattrs::Rules;
 use super::{Options, attr};
 use crate::error::{Error, Kind, Result};
@@ -50,6 +51,8 @@ pub(super) struct Found {
 pub(super) struct Child {
     pub identity: u128,
     pub place: Place,
+    /// How it was found, where that is kept.
+    pub trail: Option<Trail>,
     /// Its attributes, still without a number.
     pub attr: FileAttr,
     pub attr_ttl: Duration,
@@ -61,7 +64,7 @@ impl State {
         let owners =
             Arc::new(Owners::new(options.owner, options.idmap.clone()).fixed(options.uid, options.gid));
         State {
-            rules: Rules::new(options.xattrs, owners, failures),
+            rules: Rules::new(options.xattrs, options.acls, owners, failures),
             options,
             inodes: Inodes::new(root),
             files: Handles::new(),
@@ -81,6 +84,7 @@ impl State {
             Err(error) => return Step::err(error),
         };
         let (rules, name) = (self.rules.clone(), name.to_vec());
+        let (lineage, keeps_trails) = (self.lineage(parent, &known), self.keeps_trails());
         known.node().then(move |node| {
             let ttl = attr::ttl(node.meta.validity);
             let dir = match directory(&node) {
@@ -89,14 +93,15 @@ impl State {
             };
             dir.lookup(&name).then(move |child| {
                 let Some(child) = child else { return Step::ok(Found { ttl, child: None }) };
-                let identity = resolve(child.meta.identity, known.identity, &name);
+                let identity = resolve(child.meta.identity, child.meta.kind, lineage, &name);
+                let trail = keeps_trails.then(|| Trail::to(parent, &name, &child));
                 rules.meta(&child).map(move |meta| {
                     rules.shown(&meta);
                     let attr_ttl = attr::ttl(meta.validity);
                     let attr = attr::shown(&meta, 0, &rules.owners)?;
                     let origin = Arc::new(Origin::Held { parent, node: child });
                     let place = Place { origin, at: 0, plain: plain(&meta) };
-                    let child = Child { identity, place, attr, attr_ttl };
+                    let child = Child { identity, place, trail, attr, attr_ttl };
                     Ok(Found { ttl: ttl.min(attr_ttl), child: Some(child) })
                 })
             })
@@ -129,7 +134,12 @@ impl State {
     /// Opens the directory `ino`.
     pub fn open_dir(&self, ino: u64) -> Step<Arc<OpenDir>> {
         match self.known(ino) {
-            Ok(known) => known.node().map(move |node| Ok(Arc::new(OpenDir::open(ino, &known, &node)?))),
+            Ok(known) => {
+                let lineage = self.lineage(ino, &known);
+                known
+                    .node()
+                    .map(move |node| Ok(Arc::new(OpenDir::open(ino, lineage, known.parent(), &node)?)))
+            }
             Err(error) => Step::err(error),
         }
     }
@@ -168,7 +178,8 @@ impl State {
         }
         let origin = Origin::Named { parent: dir.ino, dir: dir.dir.clone(), name: entry.name.into() };
         let place = Place { origin: Arc::new(origin), at: entry.at, plain: false };
-        Child { identity, place, attr: attr::placeholder(entry.kind, 0), attr_ttl: Duration::ZERO }
+        let trail = self.trail(dir, entry);
+        Child { identity, place, trail, attr: attr::placeholder(entry.kind, 0), attr_ttl: Duration::ZERO }
     }
 
     fn complete(
@@ -193,7 +204,24 @@ impl State {
             place.unwrap_or_else(|| Place { origin: dir.origin.clone(), at: entry.at, plain: plain(&meta) });
         self.rules.shown(&meta);
         let attr = attr::shown(&meta, 0, &self.rules.owners).ok()?;
-        Some(Child { identity, place, attr, attr_ttl: attr::ttl(meta.validity).min(dir.ttl) })
+        let trail = self.trail(dir, entry);
+        Some(Child { identity, place, trail, attr, attr_ttl: attr::ttl(meta.validity).min(dir.ttl) })
+    }
+
+    fn trail(&self, dir: &OpenDir, entry: &Entry<'_>) -> Option<Trail> {
+        self.keeps_trails().then(|| Trail::new(dir.ino, entry.name, entry.kind, entry.identity))
+    }
+
+    /// Whether it is kept how inodes were found, and files of several trees are kept apart: somebody is told of opens.
+    fn keeps_trails(&self) -> bool {
+        self.options.access_log.is_some()
+    }
+
+    /// What the identities of what is in the directory `ino`, known as `known`, derive from.
+    pub fn lineage(&self, ino: u64, known: &Known) -> Lineage {
+        let top = if self.keeps_trails() { self.inodes.top_of(ino) } else { None };
+        let apart = top.and_then(|top| Some(self.inodes.get(top)?.identity));
+        Lineage { identity: known.identity, apart }
     }
 
     /// Asks the node of `ino`.
@@ -231,7 +259,8 @@ fn plain(meta: &Meta) -> bool {
     !meta.has_xattrs && meta.kind != FileType::Dir
 }
 
-fn ready<T>(step: Step<T>) -> Option<T> {
+/// The answer, if it is in memory and no error.
+pub(super) fn ready<T>(step: Step<T>) -> Option<T> {
     match step {
         Step::Ready(result) => result.ok(),
         Step::Wait(_) => None,

@@ -23,6 +23,8 @@ const NAME_LIMIT: usize = 255;
 #[derive(Clone)]
 pub(super) struct Rules {
     pub policy: XattrPolicy,
+    /// Whether anything may have ACLs.
+    acls: bool,
     pub owners: Arc<Owners>,
     pub failures: Failures,
     /// Whether the kernel was told of a file that has attributes.
@@ -31,8 +33,8 @@ pub(super) struct Rules {
 
 impl Rules {
     /// Nothing was shown yet.
-    pub fn new(policy: XattrPolicy, owners: Arc<Owners>, failures: Failures) -> Self {
-        Rules { policy, owners, failures, attributed: Arc::default() }
+    pub fn new(policy: XattrPolicy, acls: bool, owners: Arc<Owners>, failures: Failures) -> Self {
+        Rules { policy, acls, owners, failures, attributed: Arc::default() }
     }
 
     /// Takes note of a node that the kernel is told of. Directories do not count: made-up ones have attributes of ours.
@@ -43,15 +45,17 @@ impl Rules {
     }
 
     /// Whether `name` can be had in this mount at all. Labels cannot, as far as anybody knows, until a file with
-    /// attributes was met: whoever backs up labels has them on every file.
+    /// attributes was met: whoever backs up labels has them on every file. Nor can ACLs where no source has any; one that
+    /// has may have been added since.
     pub fn supports(&self, name: &[u8]) -> bool {
-        self.shows(name) && (name != LABEL || self.attributed.load(Ordering::Relaxed))
+        let is_rare = name == LABEL || !self.acls && is_acl(name);
+        self.shows(name) && (!is_rare || self.attributed.load(Ordering::Relaxed))
     }
 
     /// The value of `name` as shown, or `None`.
     pub fn get(&self, node: &Node, name: &[u8]) -> Step<Option<Bytes>> {
         let Some(xattrs) = node.xattrs.as_ref().filter(|_| self.shows(name)) else { return Step::ok(None) };
-        let is_acl = name == acl::ACCESS || name == acl::DEFAULT;
+        let is_acl = is_acl(name);
         let rules = self.clone();
         xattrs.get(name).map(move |value| {
             let value = match value {
@@ -148,6 +152,10 @@ impl Rules {
     }
 }
 
+fn is_acl(name: &[u8]) -> bool {
+    name == acl::ACCESS || name == acl::DEFAULT
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -180,7 +188,7 @@ mod tests {
 
     fn rules(policy: XattrPolicy) -> Rules {
         let owners = Arc::new(Owners::new(Owner::Recorded, IdMap::default()));
-        Rules::new(policy, owners, Failures::default())
+        Rules::new(policy, true, owners, Failures::default())
     }
 
     fn now<T>(step: Step<T>) -> T {
@@ -226,6 +234,17 @@ mod tests {
         assert!(all.supports(LABEL));
         user.shown(&Meta { kind: FileType::File, ..sample().meta });
         assert!(!user.supports(LABEL));
+    }
+
+    #[test]
+    fn acls_are_not_supported_where_no_source_has_any_until_a_file_with_attributes_is_met() {
+        let none = Rules { acls: false, ..rules(XattrPolicy::All) };
+        assert!(!none.supports(acl::ACCESS) && !none.supports(acl::DEFAULT) && none.supports(b"user.x"));
+        none.shown(&Meta { kind: FileType::File, ..sample().meta });
+        assert!(none.supports(acl::ACCESS) && none.supports(acl::DEFAULT));
+        let user = Rules { acls: false, ..rules(XattrPolicy::User) };
+        user.shown(&Meta { kind: FileType::File, ..sample().meta });
+        assert!(!user.supports(acl::ACCESS));
     }
 
     #[test]

@@ -36,7 +36,12 @@ impl Turn {
     /// Asks; true when there is news. Failures are told when they begin and when they end.
     async fn ask(self) -> bool {
         let member = &self.seat.member;
-        let result = member.source.refresh().await;
+        let is_new = member.source.health().listed.is_none();
+        let mut result = member.source.refresh().await;
+        // It was only opened now, with a listing that was kept.
+        if is_new && result.is_ok() && self.ns.rest_of(&self.seat).is_zero() {
+            result = member.source.refresh().await.map(|_| true);
+        }
         let failed = self.seat.watch.turned(result.is_err());
         match &result {
             Err(error) if !failed => {
@@ -75,7 +80,7 @@ impl Default for Agenda {
 const TOGETHER: Duration = Duration::from_millis(500);
 
 impl Agenda {
-    /// Who is to be asked `now`, and the next time for each of them. Whoever is new has just been asked.
+    /// Who is to be asked `now`, and the next time for each of them. Whoever is new is as new as its listing.
     fn due(&mut self, ns: &Namespace, now: Instant) -> (Seated, Vec<Arc<Group>>) {
         let (mut seats, mut groups) = (ns.seated(), ns.groups.load().to_vec());
         self.seats.retain(|number, _| seats.iter().any(|(seated, _)| seated == number));
@@ -83,16 +88,28 @@ impl Agenda {
         let usual = ns.options.refresh.max(Duration::from_millis(1));
         // What comes meanwhile is found after that.
         self.next = now + usual;
-        seats.retain(|(number, seat)| self.is_due(Asked::Seat(*number), ns.period_of(seat), now));
-        groups.retain(|group| self.is_due(Asked::Group(group.at), group.period().unwrap_or(usual), now));
+        seats.retain(|(number, seat)| {
+            self.is_due(Asked::Seat(*number), ns.period_of(seat), || ns.rest_of(seat), now)
+        });
+        groups.retain(|group| {
+            let period = group.period().unwrap_or(usual);
+            self.is_due(Asked::Group(group.at), period, || period, now)
+        });
         (seats, groups)
     }
 
-    fn is_due(&mut self, who: Asked, period: Duration, now: Instant) -> bool {
+    /// `first` tells in how long somebody new is to be asked.
+    fn is_due(
+        &mut self,
+        who: Asked,
+        period: Duration,
+        first: impl FnOnce() -> Duration,
+        now: Instant,
+    ) -> bool {
         let period = period.max(Duration::from_millis(1));
         let at = match who {
-            Asked::Seat(number) => self.seats.entry(number).or_insert(now + period),
-            Asked::Group(position) => self.groups.entry(position).or_insert(now + period),
+            Asked::Seat(number) => self.seats.entry(number).or_insert_with(|| now + first()),
+            Asked::Group(position) => self.groups.entry(position).or_insert_with(|| now + first()),
         };
         let is_due = *at <= now + TOGETHER.min(period / 2);
         if is_due {
@@ -119,6 +136,15 @@ impl Namespace {
     /// never delays another; one that is still being asked is left alone.
     pub async fn refresh(self: &Arc<Self>) {
         self.ask(self.seated(), self.groups.load().to_vec()).await;
+    }
+
+    /// The same of the sources that list what is older than it is to be: for whoever looks once.
+    pub async fn refresh_old(self: &Arc<Self>) {
+        let mut old = self.seated();
+        old.retain(|(_, seat)| self.rest_of(seat).is_zero());
+        if !old.is_empty() {
+            self.ask(old, Vec::new()).await;
+        }
     }
 
     /// The same of some of them.
@@ -166,17 +192,21 @@ impl Namespace {
         }
     }
 
-    /// Refreshes every source as often as was said of it, else every `Options::refresh`, on the current runtime until the
-    /// returned task is aborted or the namespace is gone. From now on a look at a directory whose answers have grown
+    /// Refreshes every source as often as was said of it, else every `Options::refresh`, counted from when it was listed, on
+    /// the current runtime until the returned task is aborted or the namespace is gone. From now on a look at a directory whose answers have grown
     /// older than that starts a refresh too.
     pub fn spawn_refresh(self: &Arc<Self>) -> JoinHandle<()> {
         let runtime = tokio::runtime::Handle::current();
-        let ns = Arc::downgrade(self);
         let mut agenda = Agenda::default();
-        agenda.due(self, Instant::now());
+        let (seats, groups) = agenda.due(self, Instant::now());
+        // A round waits for its slowest source, the next one does not.
+        let mut rounds = JoinSet::new();
+        if !seats.is_empty() {
+            let ns = self.clone();
+            rounds.spawn(async move { ns.ask(seats, groups).await });
+        }
+        let ns = Arc::downgrade(self);
         let task = runtime.spawn(async move {
-            // A round waits for its slowest source, the next one does not.
-            let mut rounds = JoinSet::new();
             loop {
                 sleep_until(agenda.next).await;
                 let Some(ns) = ns.upgrade() else { return };
@@ -373,6 +403,59 @@ mod tests {
         assert!(!bed.has("h@+"), "goes on after a stall");
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_kept_is_renewed_when_it_is_as_old_as_it_may_become() {
+        let ages = [("new", 0), ("kept", 20), ("old", 60), ("future", -5)];
+        let sources = ages.map(|(name, age)| {
+            let source = FakeSource::new(name);
+            source.listed_at(fake::LISTED.checked_add_signed(-age).unwrap());
+            source
+        });
+        let options = Options { refresh: MINUTE, ..Options::default() };
+        let bed = Bed::with(sources.iter().map(member).collect(), options, "UTC");
+        let asked = || [0, 1, 2, 3].map(|n: usize| sources[n].refreshes());
+        let task = bed.ns.spawn_refresh();
+        settle().await;
+        assert_eq!(asked(), [0, 0, 1, 1], "what is old is renewed at once");
+        tokio::time::sleep(Duration::from_secs(39)).await;
+        assert_eq!(asked(), [0, 0, 1, 1]);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(asked(), [0, 1, 1, 1]);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(asked(), [1, 1, 2, 2]);
+        bed.ns.refresh().await;
+        assert_eq!(asked(), [2, 2, 3, 3], "whoever asks for news gets them, whatever their age");
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_looks_once_sees_nothing_that_is_older_than_it_may_be() {
+        let (old, new) = (FakeSource::new("old"), FakeSource::new("new"));
+        let bed = Bed::with(
+            vec![member(&old), member(&new)],
+            Options { refresh: MINUTE, ..Options::default() },
+            "UTC",
+        );
+        old.listed_at(fake::LISTED - 61);
+        new.listed_at(fake::LISTED - 59);
+        old.put(vec![taken("aa", "h")]);
+        bed.ns.refresh_old().await;
+        assert_eq!((old.refreshes(), new.refreshes()), (1, 0));
+        assert_eq!(bed.ls("/"), ["current", "at", "h@+"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_opened_late_with_what_was_kept_is_renewed_where_that_is_old() {
+        let sources = [0, 100].map(|age| {
+            let source = FakeSource::new("late").unlisted();
+            source.listed_at(fake::LISTED - age);
+            source
+        });
+        let bed = Bed::new(&[&sources[0], &sources[1]]);
+        bed.ns.refresh().await;
+        assert_eq!(sources.map(|source| source.refreshes()), [1, 2]);
     }
 
     #[tokio::test(start_paused = true)]

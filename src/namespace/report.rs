@@ -184,7 +184,7 @@ mod tests {
             json!(["c", false, null, 0]),
         ];
         assert_eq!(sources, expected);
-        assert_eq!(status["sources"][0]["listed"], "1970-01-02T00:00:00Z");
+        assert_eq!(status["sources"][0]["listed"], "2026-03-10T12:00:00Z");
         assert_eq!(status["sources"][2]["listed"], Value::Null);
     }
 

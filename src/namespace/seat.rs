@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::build::Contribution;
 use super::calendar::Calendar;
+use super::clock::time_of;
 use super::group::Group;
 use super::place::Placer;
 use super::setname::Renames;
@@ -117,6 +118,21 @@ impl Namespace {
     /// How often a source is to be asked for news.
     pub(super) fn period_of(&self, seat: &Seat) -> Duration {
         seat.member.refresh.unwrap_or(self.options.refresh)
+    }
+
+    /// How long what a source lists is still as new as it is to be, from whenever that is: it may have been kept. Nothing
+    /// when it is older, or of a time that is still to come: then the clock was wrong, now or before.
+    pub(super) fn rest_of(&self, seat: &Seat) -> Duration {
+        let period = self.period_of(seat);
+        // Whoever lists nothing yet was asked just now.
+        let Some(listed) = seat.member.source.health().listed else { return period };
+        let (listed, now) = (time_of(listed), self.clock.now());
+        let age = i128::from(now.secs) - i128::from(listed.secs);
+        let age = age * 1_000_000_000 + i128::from(now.nanos) - i128::from(listed.nanos);
+        match u64::try_from(age) {
+            Ok(age) => period.saturating_sub(Duration::from_nanos(age)),
+            Err(_) => Duration::ZERO,
+        }
     }
 }
 

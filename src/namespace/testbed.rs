@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::fake::FakeSource;
+use super::fake::{FakeSource, LISTED};
 use super::{Clock, Filter, Member, Members, Namespace, Options};
 use crate::error::Result;
 use crate::tree::{Change, Content, Cookie, Dir, Entry, Identity, Meta, Node, Step, Time};
@@ -24,7 +24,8 @@ impl FakeClock {
 impl Clock for FakeClock {
     fn now(&self) -> Time {
         let passed = *self.0.lock().unwrap();
-        Time { secs: 1_773_144_000 + i64::try_from(passed.as_secs()).unwrap(), nanos: passed.subsec_nanos() }
+        let secs = i64::try_from(LISTED + passed.as_secs()).unwrap();
+        Time { secs, nanos: passed.subsec_nanos() }
     }
 
     fn elapsed(&self) -> Duration {

@@ -120,6 +120,10 @@ counters! {
     LOG_ERRORS: "log_errors", Count;
     /// Warnings logged.
     LOG_WARNINGS: "log_warnings", Count;
+    /// Opens written to the access log.
+    LOG_OPENS: "log_opens", Count;
+    /// Opens that the access log lacks, because it could not be written.
+    LOG_OPENS_LOST: "log_opens_lost", Count;
 }
 
 #[cfg(test)]

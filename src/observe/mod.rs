@@ -4,6 +4,7 @@
 //! [`logging`] decides where lines go. Whatever a line says, it is one line of printable text: names inside a backup
 //! are written by strangers, and logs are read on terminals.
 
+pub mod access;
 mod line;
 pub mod links;
 pub mod logging;
@@ -13,4 +14,5 @@ mod printable;
 mod sink;
 pub mod waiting;
 
-pub use printable::printable;
+use printable::is_unfit;
+pub use printable::{json_name, printable};

@@ -2,6 +2,18 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+/// `name` for JSON: as text, with U+FFFD for what is not UTF-8; then also in base64, which holds every byte. It goes under
+/// a second key, `…_base64`.
+pub fn json_name(name: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(name) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(name).into_owned(), Some(BASE64.encode(name))),
+    }
+}
+
 /// Shows `text` with everything escaped that could move a cursor, colour a terminal, break a line or reorder what is
 /// seen: control characters, line and paragraph separators, bidirectional controls.
 pub fn printable(text: &str) -> impl fmt::Display + '_ {
@@ -26,7 +38,8 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-fn is_unfit(c: char) -> bool {
+/// What a terminal might obey, or show elsewhere.
+pub(super) fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -52,6 +65,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn json_names_keep_every_byte(name in prop::collection::vec(any::<u8>(), 0..24)) {
+            let back = match json_name(&name) {
+                (text, None) => text.into_bytes(),
+                (_, Some(exact)) => BASE64.decode(exact).unwrap(),
+            };
+            prop_assert_eq!(back, name);
+        }
+
         #[test]
         fn nothing_unfit_is_left_and_nothing_else_is_touched(text in any::<String>()) {
             let shown = printable(&text).to_string();

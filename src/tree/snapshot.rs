@@ -95,7 +95,7 @@ pub struct Opened {
 pub struct Usage {
     /// Bytes of content that the source can serve (indexed plaintext).
     pub bytes: u64,
-    /// Objects that hold them (blobs, or files).
+    /// Objects that hold them (blobs, or files; snapshots, where nobody counts what is in them).
     pub objects: u64,
 }
 

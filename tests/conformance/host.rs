@@ -11,18 +11,23 @@ use rustix::fs::{Mode, XattrFlags};
 use crate::harness::directory::shown;
 use crate::harness::walk::{Walked, walk};
 
-/// Everything that a file system of Linux can hold.
 fn made() -> tempfile::TempDir {
     let top = tempfile::tempdir().unwrap();
-    let path = |name: &str| top.path().join(name);
+    fill(top.path(), 300);
+    top
+}
+
+/// Puts into `top` everything that a file system of Linux can hold; `many` files, 8 at least, stand in one directory.
+pub fn fill(top: &Path, many: usize) {
+    let path = |name: &str| top.join(name);
     fs::create_dir_all(path("deep/er/and/deeper")).unwrap();
     fs::create_dir_all(path("empty")).unwrap();
     fs::create_dir_all(path("many")).unwrap();
-    for n in 0..300_usize {
+    for n in 0..many {
         fs::write(path(&format!("many/{n}")), n.to_string().repeat(n * n)).unwrap();
     }
     for name in [&b"\xff\xfe"[..], b"new\nline", b"-rf", b"\x1b[31m", &[b'x'; 255], b".hidden"] {
-        fs::write(top.path().join(std::ffi::OsStr::from_bytes(name)), name).unwrap();
+        fs::write(top.join(std::ffi::OsStr::from_bytes(name)), name).unwrap();
     }
     for n in 0..40 {
         fs::hard_link(path("many/7"), path(&format!("deep/er/link {n}"))).unwrap();
@@ -35,10 +40,9 @@ fn made() -> tempfile::TempDir {
     rustix::fs::setxattr(path("many/1"), "user.comment", b"hello", XattrFlags::empty()).unwrap();
     rustix::fs::setxattr(path("many"), "user.dir", &[9; 2000], XattrFlags::empty()).unwrap();
     fs::set_permissions(path("empty"), fs::Permissions::from_mode(0o1777)).unwrap();
-    let here = File::open(top.path()).unwrap();
+    let here = File::open(top).unwrap();
     rustix::fs::mknodat(&here, "pipe", rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
-    top
 }
 
 /// A walk through a directory by a source of its own.

@@ -21,3 +21,4 @@ mod served;
 mod source;
 mod store;
 mod subjects;
+mod zfs;

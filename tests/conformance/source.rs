@@ -20,6 +20,7 @@ use crate::harness::counting::{Call, CountingStore};
 use crate::harness::faulty::{Fault, FaultyStore, Rule};
 use crate::harness::walk::{Walked, count, walk};
 use crate::objects::{versioned_bucket, versioned_bucket_in_process};
+use crate::zfs::{self, zfs_by_clones, zfs_where_it_shows_snapshots};
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -90,14 +91,20 @@ async fn directories() -> Arc<dyn Source> {
 }
 
 macro_rules! suite {
-    ($($source:ident),* $(,)?) => {
-        $(mod $source {
+    ($($source:ident),* $(,)?) => { suite! { @all [] $($source)* } };
+    // By a test that gives them what they need.
+    (inside: $($source:ident),* $(,)?) => { suite! { @all [#[ignore = "run by the test above"]] $($source)* } };
+    (@all $mark:tt $($source:ident)*) => { $(suite! { @one $mark $source })* };
+    (@one [$($mark:tt)*] $source:ident) => {
+        mod $source {
+            $($mark)*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn every_path_of_every_snapshot_can_be_walked() {
                 let Some(source) = super::had(super::$source().await) else { return };
                 super::every_path_of_every_snapshot_can_be_walked(&*source).await;
             }
 
+            $($mark)*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn two_walks_find_the_same() {
                 let Some(one) = super::had(super::$source().await) else { return };
@@ -105,24 +112,37 @@ macro_rules! suite {
                 super::two_walks_find_the_same(&*one, &*other).await;
             }
 
+            $($mark)*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn listings_stay_until_something_changes() {
                 let Some(source) = super::had(super::$source().await) else { return };
                 super::listings_stay_until_something_changes(&*source).await;
             }
 
+            $($mark)*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn what_is_not_there_cannot_be_opened() {
                 let Some(source) = super::had(super::$source().await) else { return };
                 super::what_is_not_there_cannot_be_opened(&*source).await;
             }
-        })*
+        }
     };
 }
 
 suite! {
     restic_v1, restic_v2, rustic_cold, rustic_hot_and_cold, directories, versioned_bucket, versioned_bucket_in_process,
 }
+
+/// The same on a real ZFS, which has to have namespaces of its own.
+#[test]
+fn the_suites_hold_on_a_real_zfs() {
+    zfs::run_inside(
+        &["source::zfs_by_clones::", "source::zfs_where_it_shows_snapshots::", "zfs::inside::"],
+        10,
+    );
+}
+
+suite! { inside: zfs_by_clones, zfs_where_it_shows_snapshots }
 
 /// Every path of every snapshot, by snapshot and number of the path.
 pub async fn everything(source: &dyn Source) -> Vec<((String, usize), Walked)> {
@@ -155,7 +175,18 @@ async fn every_path_of_every_snapshot_can_be_walked(source: &dyn Source) {
 async fn two_walks_find_the_same(one: &dyn Source, other: &dyn Source) {
     assert_eq!(one.id(), other.id());
     let first = everything(one).await;
-    assert!(first == everything(one).await, "of one source");
+    let again = everything(one).await;
+    for ((at, first), (_, again)) in first.iter().zip(&again) {
+        for (path, found) in first {
+            assert_eq!(
+                again.get(path),
+                Some(found),
+                "{at:?}: {}, of one source",
+                String::from_utf8_lossy(path)
+            );
+        }
+    }
+    assert!(first == again, "of one source");
     assert!(
         first == everything(other).await,
         "of two sources of one repository: inodes must outlive a remount"

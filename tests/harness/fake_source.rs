@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use backupfs::error::{Error, Kind, Result};
 use backupfs::tree::{
@@ -147,6 +148,7 @@ pub struct FakeSource {
     id: String,
     state: Mutex<State>,
     opens: AtomicUsize,
+    refreshes: AtomicUsize,
     stalled: watch::Sender<bool>,
 }
 
@@ -157,8 +159,13 @@ struct State {
     next: Arc<[Snapshot]>,
     down: Option<Error>,
     trees: Trees,
-    listed: bool,
+    listed: Option<SystemTime>,
+    /// From when what the next refresh finds will be.
+    next_listed: SystemTime,
 }
+
+/// When sources in memory have listed what they have, where nothing else is said: seconds since 1970.
+pub const LISTED: u64 = 1_773_144_000;
 
 impl FakeSource {
     /// A source without snapshots whose repository is called `id`.
@@ -169,18 +176,21 @@ impl FakeSource {
     /// A source that has listed `snapshots`.
     pub fn with(id: &str, snapshots: Vec<Snapshot>) -> Arc<Self> {
         let list: Arc<[Snapshot]> = snapshots.into();
+        let listed = SystemTime::UNIX_EPOCH + Duration::from_secs(LISTED);
         let state = State {
             next: list.clone(),
             list,
             past: Vec::new(),
             down: None,
             trees: HashMap::new(),
-            listed: true,
+            listed: Some(listed),
+            next_listed: listed,
         };
         Arc::new(FakeSource {
             id: id.into(),
             state: Mutex::new(state),
             opens: AtomicUsize::new(0),
+            refreshes: AtomicUsize::new(0),
             stalled: watch::channel(false).0,
         })
     }
@@ -197,8 +207,22 @@ impl FakeSource {
 
     /// Never listed so far.
     pub fn unlisted(self: Arc<Self>) -> Arc<Self> {
-        self.state.lock().unwrap().listed = false;
+        self.state.lock().unwrap().listed = None;
         self
+    }
+
+    /// What it lists is from `when`, in seconds since 1970, and so will be what the next refresh finds where it has listed
+    /// nothing yet: it was kept.
+    pub fn listed_at(&self, when: u64) {
+        let when = SystemTime::UNIX_EPOCH + Duration::from_secs(when);
+        let mut state = self.state.lock().unwrap();
+        state.next_listed = when;
+        state.listed = state.listed.map(|_| when);
+    }
+
+    /// How often it was asked for news.
+    pub fn refreshes(&self) -> usize {
+        self.refreshes.load(Ordering::SeqCst)
     }
 
     /// Goes down with this error in every call, or comes back.
@@ -256,6 +280,7 @@ impl Source for FakeSource {
 
     fn refresh(&self) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async {
+            self.refreshes.fetch_add(1, Ordering::SeqCst);
             let mut stalled = self.stalled.subscribe();
             let _ = stalled.wait_for(|stalled| !*stalled).await;
             let mut state = self.state.lock().unwrap();
@@ -264,7 +289,7 @@ impl Source for FakeSource {
             }
             let changed = !Arc::ptr_eq(&state.list, &state.next);
             state.list = state.next.clone();
-            state.listed = true;
+            state.listed = Some(state.next_listed);
             Ok(changed)
         })
     }
@@ -292,7 +317,7 @@ impl Source for FakeSource {
     fn health(&self) -> SourceHealth {
         let state = self.state.lock().unwrap();
         SourceHealth {
-            listed: state.listed.then_some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(86_400)),
+            listed: state.listed,
             error: state.down.clone(),
             usage: Usage { bytes: 1000, objects: 10 },
             omitted: 0,

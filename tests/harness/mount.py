@@ -50,7 +50,7 @@ def backupfs(*argv, timeout=60, check=True, env=None, user=None, cwd=None):
 
 class Mount:
     """A mounted repository. path: the mountpoint; pid: who serves it; daemon: the same, or as root its broker; log: its log file; said: what mount wrote to stderr.
-    passed: variables of the environment that the command may see."""
+    passed: variables of the environment that the command may see, beside those that the repository brings."""
 
     def __init__(self, repository, *options, at=None, log_level="warn", passed=()):
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
@@ -58,7 +58,8 @@ class Mount:
         self.repository = repository
         self.path = pathlib.Path(at) if at else scratch("mnt")
         self.log = scratch("log") / "backupfs.log"
-        before, env = children(), environment(**{name: os.environ[name] for name in passed})
+        variables = {name: os.environ[name] for name in passed} | getattr(repository, "variables", {})
+        before, env = children(), environment(**variables)
         result = backupfs("mount", self.path, *repository.arguments(), "-o", f"log={self.log},log-level={log_level}", *options,
                           timeout=MOUNT_SECONDS, env=env)
         self.said = result.message

@@ -15,12 +15,13 @@ def program():
 
 
 class Server:
-    """endpoint: its URL; root: a directory whose directories are the buckets."""
+    """endpoint: its URL; root: a directory whose directories are the buckets; versions: one with what was replaced in those that keep
+    versions."""
 
     def __init__(self, *options):
         base = scratch("s3")
-        self.root = base / "root"
-        for name in ("root", "meta", "iam"):
+        self.root, self.versions = base / "root", base / "versions"
+        for name in ("root", "meta", "iam", "versions"):
             (base / name).mkdir()
         self.log = base / "log"
         for _ in range(5):  # somebody else may take the free port first
@@ -28,7 +29,8 @@ class Server:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
             command = ["setpriv", "--pdeathsig", "KILL", "--", program(), "--port", f"127.0.0.1:{self.port}", "--quiet", "--keep-alive",
-                       "--iam-dir", base / "iam", *options, "posix", "--sidecar", base / "meta", self.root]
+                       "--iam-dir", base / "iam", *options, "posix", "--sidecar", base / "meta",
+                       "--versioning-dir", self.versions, self.root]
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={
                     "PATH": "/usr/bin:/bin", "ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET})

@@ -44,12 +44,15 @@ pub async fn walk(node: Node) -> Walked {
         };
         let xattrs = attributes(&shown, &node).await.map_err(|e| e.kind());
         check_meta(&shown, &node);
+        // A source may say that there could be some as long as nobody has looked; then it knows.
+        let has_xattrs = xattrs.as_ref().map_or(node.meta.has_xattrs, |xattrs| !xattrs.is_empty());
+        let meta = Meta { has_xattrs, ..node.meta };
         let content = content.map_err(|error| {
             let honest = !matches!(error.kind(), Kind::NotFound | Kind::Internal);
             assert!(honest, "{shown}: damage must not look like absence or a bug: {error:?}");
             error.kind()
         });
-        walked.insert(path, Found { meta: node.meta, content, xattrs });
+        walked.insert(path, Found { meta, content, xattrs });
     }
     check_identities(&walked);
     walked

@@ -32,6 +32,8 @@ pub fn options() -> Options {
         data_timeout: Duration::from_secs(10),
         immutable: true,
         has_trusted: false,
+        acls: true,
+        access_log: None,
         usage: Arc::new(|| Usage { bytes: 10_000_000, objects: 42 }),
     }
 }

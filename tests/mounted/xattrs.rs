@@ -4,7 +4,7 @@ use backupfs::fuse::{IdMap, IdRange, Options, XattrPolicy};
 use backupfs::tree::Node;
 use rustix::io::Errno;
 
-use crate::guard::{mounted, options};
+use crate::guard::{mounted, options, shared};
 use crate::memory::{With, dir, file};
 use crate::permissions::acl;
 
@@ -48,6 +48,27 @@ fn all_shows_what_linux_can_carry() {
     assert_eq!(rustix::fs::getxattr_query(&f, "user.comment"), Ok(5));
     assert_eq!(rustix::fs::getxattr(&f, "user.comment", &mut [0u8; 4]), Err(Errno::RANGE));
     assert_eq!(rustix::fs::listxattr(&f, &mut [0u8; 4]), Err(Errno::RANGE));
+}
+
+#[test]
+fn acls_are_unsupported_where_no_source_has_any_and_modes_are_enforced_all_the_same() {
+    let file = |perm| file("x").with(move |m| (m.uid, m.gid, m.perm) = (1001, 1001, perm));
+    for options in [options(), shared()] {
+        let tree = dir([("private", file(0o600)), ("group", file(0o640)), ("public", file(0o644))]);
+        let Some(mount) = mounted(tree, Options { acls: false, ..options }) else { return };
+        mount.sh("ls -l");
+        for name in ["system.posix_acl_access", "system.posix_acl_default"] {
+            assert_eq!(get(&mount.path("private"), name), Err(Errno::OPNOTSUPP));
+        }
+        assert_eq!(get(&mount.path("private"), "user.none"), Err(Errno::NODATA));
+        assert_eq!(mount.sh("getfacl -cn group"), "user::rw-\ngroup::r--\nother::---\n\n");
+    }
+    let tree = dir([("private", file(0o600)), ("group", file(0o640)), ("public", file(0o644))]);
+    let Some(mount) = mounted(tree, Options { acls: false, ..shared() }) else { return };
+    for (uid, may) in [(1001, [true, true, true]), (1002, [false, false, true])] {
+        let reads = |name| mount.sh_as(uid, &format!("cat {name}")).status.success();
+        assert_eq!(["private", "group", "public"].map(reads), may, "{uid}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub struct Head {
     /// By prefix: what lies directly below, and what lies deeper, in the same way.
     #[serde(default)]
     levels: BTreeMap<String, (Listed, Vec<String>)>,
+    /// By ledger: when what lies in it was last found to be so, in seconds since 1970.
+    #[serde(default)]
+    ledgers: BTreeMap<String, u64>,
 }
 
 /// Keys and sizes, sorted.
@@ -56,11 +59,23 @@ impl Head {
         self.levels.insert(prefix.to_owned(), (without(prefix, objects), deeper));
     }
 
+    /// Notes when what lies in a ledger was found to be so.
+    pub fn set_renewed(&mut self, ledger: &str, when: SystemTime) {
+        let seconds = when.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.ledgers.insert(ledger.to_owned(), seconds);
+    }
+
+    /// When that was, to the second.
+    pub fn renewed(&self, ledger: &str) -> Option<SystemTime> {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(*self.ledgers.get(ledger)?))
+    }
+
     /// Takes in what is newer.
     pub(super) fn extend(&mut self, newer: Head) {
         (self.name, self.title) = (newer.name, newer.title);
         self.lists.extend(newer.lists);
         self.levels.extend(newer.levels);
+        self.ledgers.extend(newer.ledgers);
     }
 
     /// The last complete listing below `prefix`.
@@ -148,8 +163,6 @@ fn name(owner: Owner) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn files(dir: &tempfile::TempDir) -> Files {
@@ -158,6 +171,22 @@ mod tests {
 
     fn objects(keys: &[&str]) -> Vec<ObjectInfo> {
         keys.iter().map(|key| ObjectInfo { key: (*key).into(), size: key.len() as u64 }).collect()
+    }
+
+    #[test]
+    fn when_ledgers_were_renewed_is_kept_of_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, owner) = (files(&dir), Owner::of("s3:x"));
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (ledger, when) in [("a", at(5)), ("b", at(7)), ("a", at(9) + Duration::from_millis(900))] {
+            let mut head = Head::new("s3:x", "x");
+            head.set_renewed(ledger, when);
+            files.put_head(owner, head).unwrap();
+        }
+        let (mut head, _) = files.head(owner).unwrap();
+        assert_eq!(["a", "b", "c"].map(|ledger| head.renewed(ledger)), [Some(at(9)), Some(at(7)), None]);
+        head.set_renewed("a", at(0) - Duration::from_secs(5));
+        assert_eq!(head.renewed("a"), Some(at(0)), "before 1970");
     }
 
     #[test]

@@ -176,6 +176,16 @@ impl Drawer {
         self.put_head(|_| ());
     }
 
+    /// Notes that what lies in the ledger `name` was found to be so at `when`.
+    pub fn renewed(&self, name: &str, when: SystemTime) {
+        self.put_head(|head| head.set_renewed(name, when));
+    }
+
+    /// When what lies in the ledger `name` was last found to be so, to the second. Blocks.
+    pub fn renewal(&self, name: &str) -> Option<SystemTime> {
+        self.disk.files.head(self.owner)?.0.renewed(name)
+    }
+
     /// Keeps complete listings, each with its prefix: all of them or none.
     pub fn put_lists<'a>(&self, lists: impl IntoIterator<Item = (&'a str, &'a Vec<ObjectInfo>)>) {
         self.put_head(|head| lists.into_iter().for_each(|(prefix, objects)| head.set(prefix, objects)));

@@ -22,6 +22,7 @@ use super::print;
 use crate::config;
 use crate::daemon::{self, Mounted};
 use crate::error::{Error, Kind, Result};
+use crate::observe::json_name;
 
 /// Shows what is mounted, how the repositories behind it are doing, and how old their newest snapshots are
 ///
@@ -203,7 +204,7 @@ impl Report {
 
     fn json(&self) -> Value {
         let (mountpoint, mountpoint_base64) =
-            print::json_name(self.mounted.mountpoint.as_os_str().as_encoded_bytes());
+            json_name(self.mounted.mountpoint.as_os_str().as_encoded_bytes());
         let mut fields = serde_json::Map::new();
         let mut put = |key: &str, value: Value| fields.insert(key.to_owned(), value);
         put("mountpoint", mountpoint.into());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::history::{Change, Dated, Set};
 use super::place;
 use crate::cli::print::{self, Column};
+use crate::observe::json_name;
 use crate::tree::FileType;
 
 /// What to print.
@@ -55,9 +56,9 @@ impl Report {
         mountpoint: Option<&Path>,
         history: Vec<Dated>,
     ) -> Report {
-        let (name, set_base64) = print::json_name(&set.place.join(&b'/'));
+        let (name, set_base64) = json_name(&set.place.join(&b'/'));
         let below = if path.is_empty() { b".".to_vec() } else { path.join(&b'/') };
-        let (file, file_base64) = print::json_name(&below);
+        let (file, file_base64) = json_name(&below);
         let restore =
             |date: &[u8]| restore(set, date, path, beside, mountpoint.unwrap_or(Path::new("/mnt/backups")));
         let versions = history.into_iter().map(|dated| row(dated, &restore)).collect();
@@ -140,7 +141,7 @@ fn row(dated: Dated, restore: &dyn Fn(&[u8]) -> String) -> Row {
         error,
         restore: restorable.then(|| restore(&date)),
         local_mtime: version.as_ref().map_or("-".to_owned(), |version| print::local_second(version.mtime)),
-        date: print::json_name(&date).0,
+        date: json_name(&date).0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The broker, as its worker sees it.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -80,6 +81,11 @@ impl Broker {
     /// The socket at which metrics are asked for, which goes with the broker.
     pub fn listen(&self) -> Result<UnixListener> {
         self.have(&Ask::Listen).map(UnixListener::from)
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> Result<File> {
+        self.have(&Ask::AccessLog).map(File::from)
     }
 }
 

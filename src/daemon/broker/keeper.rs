@@ -16,6 +16,7 @@ use crate::daemon::own::OwnMount;
 use crate::daemon::{process, translate};
 use crate::error::{Error, Kind, Result};
 use crate::fuse::Rights;
+use crate::observe::access;
 use crate::source::directory;
 
 /// What it keeps: the mount, and what goes with it.
@@ -48,6 +49,7 @@ impl Keeper {
             Ask::Mount => self.mount().map(Some),
             Ask::Listen => self.listen().map(Some),
             Ask::Steward => self.steward().map(Some),
+            Ask::AccessLog => self.access_log().map(Some),
             Ask::Leave => process::end_with_parent(None).and_then(|()| process::leave()).map(|()| None),
             Ask::Unmount => {
                 self.end();
@@ -90,6 +92,12 @@ impl Keeper {
         let (steward, line) = steward::start()?;
         self._steward = Some(steward);
         Ok(line)
+    }
+
+    fn access_log(&self) -> Result<OwnedFd> {
+        let path = self.config.mount.access_log.as_deref();
+        let path = path.ok_or_else(|| Error::new(Kind::Internal, "broker: no access-log"))?;
+        access::open(path).map(OwnedFd::from)
     }
 
     fn listen(&mut self) -> Result<OwnedFd> {

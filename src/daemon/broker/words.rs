@@ -28,6 +28,8 @@ pub(super) enum Ask {
     Listen,
     /// A line to a [steward](super::steward), anew.
     Steward,
+    /// The access log, opened; again after it was rotated.
+    AccessLog,
 }
 
 /// What a broker answers.

@@ -48,8 +48,8 @@ impl Worker {
         if let Some((_, children)) = known.filter(|(of, _)| *of == dir) {
             return Ok(children);
         }
-        let (listing, identity) = self.listing(dir)?;
-        let children = Arc::new(self.look(&*listing, identity).dirs);
+        let (listing, lineage) = self.listing(dir)?;
+        let children = Arc::new(self.look(&*listing, lineage).dirs);
         *self.children.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((dir, children.clone()));
         Ok(children)
     }

@@ -31,7 +31,7 @@ use self::walk::{Job, Push};
 use self::walks::Walks;
 use super::answer::within;
 use super::directory::directory;
-use super::inodes::{Origin, resolve};
+use super::inodes::{Lineage, Origin, resolve};
 use super::readers::OpenFile;
 use super::state::State;
 use crate::error::{Error, Kind, Result};
@@ -175,8 +175,8 @@ impl Worker {
     }
 
     fn survey(&self, dir: u64) -> Result<()> {
-        let (listing, identity) = self.listing(dir)?;
-        let Looked { files, dirs } = self.look(&*listing, identity);
+        let (listing, lineage) = self.listing(dir)?;
+        let Looked { files, dirs } = self.look(&*listing, lineage);
         let jobs = lock(&self.walks).surveyed(dir, Arc::new(files));
         for (number, job) in jobs.into_iter().enumerate() {
             let Job::Push(push) = job else { continue };
@@ -189,7 +189,7 @@ impl Worker {
     }
 
     /// The files of a listing, and its directories: those that can never change and that the kernel knows.
-    fn look(&self, listing: &dyn Listing, parent: u128) -> Looked {
+    fn look(&self, listing: &dyn Listing, parent: Lineage) -> Looked {
         let (mut files, mut dirs) = (Vec::new(), Vec::new());
         listing.visit(0, &mut |entry: &Entry<'_>| {
             let found = if entry.kind == FileType::Dir { &mut dirs } else { &mut files };
@@ -199,9 +199,9 @@ impl Worker {
         Looked { files: Survey::new(files), dirs: Survey::new(dirs) }
     }
 
-    fn known(&self, entry: &Entry<'_>, parent: u128) -> Option<Candidate> {
+    fn known(&self, entry: &Entry<'_>, parent: Lineage) -> Option<Candidate> {
         let size = worth(entry)?;
-        let ino = self.state.inodes.live(resolve(entry.identity, parent, entry.name))?;
+        let ino = self.state.inodes.live(resolve(entry.identity, entry.kind, parent, entry.name))?;
         Some(Candidate { at: entry.at, ino, size })
     }
 
@@ -259,10 +259,11 @@ impl Worker {
         if content.len() == file.size as usize { Ok(content) } else { Err(gone()) }
     }
 
-    fn listing(&self, dir: u64) -> Result<(Arc<dyn Listing>, u128)> {
+    fn listing(&self, dir: u64) -> Result<(Arc<dyn Listing>, Lineage)> {
         let known = self.state.known(dir)?;
+        let lineage = self.state.lineage(dir, &known);
         let node = self.wait(known.node())?;
-        Ok((self.wait(directory(&node)?.listing())?, known.identity))
+        Ok((self.wait(directory(&node)?.listing())?, lineage))
     }
 
     fn wait<T>(&self, step: Step<T>) -> Result<T> {

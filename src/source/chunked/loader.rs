@@ -31,7 +31,7 @@ use super::plan::batches;
 use super::tuning::Tuning;
 use super::window::Bounds;
 use super::{
-    BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Part, Place, Shared, Standing, Waiter,
+    BlobIndex, BlobKind, Boarding, Damage, Flights, Id, Landing, Part, Place, Shared, Standing, Waiter, zeros,
 };
 use crate::cache::Drawer;
 use crate::error::{Error, Kind, Result};
@@ -273,9 +273,17 @@ impl Loader {
     }
 
     /// Like [`Loader::read_ahead_for`] for nobody in particular; where requests take long, a moment later and together
-    /// with what others announce until then.
+    /// with what others announce until then. Who reads a hole asks for no blob: none is fetched for one.
     pub fn announce(&self, ids: impl IntoIterator<Item = Id>) {
-        let (_, fetch) = self.board_as_fits(ids);
+        let index = self.index();
+        let is_zero =
+            |id: &Id| index.size(BlobKind::Data, id).is_some_and(|size| zeros::is_zero(id, size, true));
+        let mut hole = false;
+        let blobs = ids.into_iter().filter(|id| {
+            hole = zeros::is_piece(id) || hole && is_zero(id);
+            !hole
+        });
+        let (_, fetch) = self.board_as_fits(blobs);
         if self.0.tuning.patience.is_zero() {
             self.0.fetch_ahead(fetch, None);
         } else {

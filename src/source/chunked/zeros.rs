@@ -33,10 +33,15 @@ static ZEROS: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![0; 1024 * 1024
 /// Whether the blob `id` of `size` bytes is all zero. `suspect` says that it stands where a hole may be: beside itself,
 /// or last behind a hole.
 pub(super) fn is_zero(id: &Id, size: u32, suspect: bool) -> bool {
-    if *id == PIECE_ID {
+    if is_piece(id) {
         return size == PIECE;
     }
     suspect && size <= LONGEST && id_of_zeros(size).is_some_and(|zeros| zeros == *id)
+}
+
+/// Whether the blob is a piece of a hole, whatever an index says of its size.
+pub(super) fn is_piece(id: &Id) -> bool {
+    *id == PIECE_ID
 }
 
 /// `len` zero bytes.
@@ -73,6 +78,7 @@ mod tests {
         assert_eq!(id_of_zeros(PIECE), Some(PIECE_ID));
         assert!(is_zero(&PIECE_ID, PIECE, false));
         assert!(!is_zero(&PIECE_ID, PIECE - 1, true), "a lying size");
+        assert!(is_piece(&PIECE_ID) && !is_piece(&Id([1; 32])));
     }
 
     #[test]

@@ -203,10 +203,6 @@ impl Archive {
             Some(rests) if Instant::now() < rests => return Ok(false),
             _ => {}
         }
-        self.refresh_now().await
-    }
-
-    pub(super) async fn refresh_now(&self) -> Result<bool> {
         let (begun, old) = (Instant::now(), self.state.load_full());
         let (bucket, saved) = (&*self.bucket, self.saved.as_ref());
         let listed = gathered(bucket, &self.shared, self.extent, Some(&old.table), saved).await;

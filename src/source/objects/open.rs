@@ -25,8 +25,9 @@ const SAMPLE: usize = 8;
 /// A kept listing of so few blocks is not worth to be believed at first: listing anew takes a page or two.
 const FEW: usize = 4;
 
-/// Opens a bucket: lists it, or takes the listing that was kept and lists it anew later. Errors name the bucket:
-/// `Unavailable`, `Denied`, `Usage` (history was asked of a bucket that keeps no versions).
+/// Opens a bucket: lists it, or takes the listing that was kept, however old: its health says from when it is, and a
+/// refresh lists anew. Errors name the bucket: `Unavailable`, `Denied`, `Usage` (history was asked of a bucket that keeps no
+/// versions).
 pub async fn open(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> {
     let name = spec.name.clone();
     open_named(spec, shared).await.context(|| name)
@@ -42,9 +43,9 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
         Some(saved) => tokio::task::spawn_blocking(move || saved.load()).await.ok().flatten(),
         None => None,
     };
-    let (table, is_old) = match kept {
-        Some(kept) if kept.blocks.len() >= FEW => (kept, true),
-        kept => (gathered(&*bucket, &shared, extent, kept.as_ref(), saved.as_ref()).await?, false),
+    let table = match kept {
+        Some(kept) if kept.blocks.len() >= FEW => kept,
+        kept => gathered(&*bucket, &shared, extent, kept.as_ref(), saved.as_ref()).await?,
     };
     let number = shared.number();
     let asks = match metadata {
@@ -72,13 +73,7 @@ async fn open_named(spec: Spec, shared: Arc<Shared>) -> Result<Arc<dyn Source>> 
         standing: Mutex::default(),
         runtime: Handle::current(),
     };
-    let archive = Arc::new(archive);
-    if is_old {
-        let listing = Arc::clone(&archive);
-        // What goes wrong is told by the source's health.
-        tokio::spawn(async move { listing.refresh_now().await.map(drop) });
-    }
-    Ok(Arc::new(Opener(archive)))
+    Ok(Arc::new(Opener(Arc::new(archive))))
 }
 
 /// Which history can be shown of what is wanted. Errors: `Usage`.

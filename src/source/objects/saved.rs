@@ -1,7 +1,7 @@
 //! A listing in the cache directory: a ledger of blocks, whose last part is what a [`Table`] knows of them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,6 @@ use crate::error::{Error, Kind, Result};
 #[derive(Serialize, Deserialize)]
 struct Index {
     identity: String,
-    /// Seconds since 1970.
-    listed: u64,
     objects: u64,
     bytes: u64,
     changes: Vec<i64>,
@@ -56,19 +54,22 @@ impl Saved {
         }
         // Whether it is used now is of no weight for what it holds.
         let _ = ledger.is_kept();
-        Ok(Some(table(index, &Arc::new(ledger))))
+        // Where nobody noted when it was made, it is as old as can be.
+        let listed = self.drawer.renewal(self.name).unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Some(table(index, &Arc::new(ledger), listed)))
     }
 
-    /// Keeps `table`, unless it is kept already; answers the same. Where that cannot be, it is in memory. Blocks the
-    /// thread.
+    /// Keeps `table`, unless it is kept already, and when it was listed; answers the same. Where that cannot be, it is in
+    /// memory. Blocks the thread.
     pub(super) fn keep(&self, table: Table) -> Result<Table> {
-        self.drawer.listed();
-        if table.is_kept() {
-            return Ok(table);
-        }
-        match self.save(&table) {
-            Ok(kept) => Ok(kept),
+        let kept = if table.is_kept() { Ok(None) } else { self.save(&table).map(Some) };
+        match kept {
+            Ok(kept) => {
+                self.drawer.renewed(self.name, table.listed);
+                Ok(kept.unwrap_or(table))
+            }
             Err(error) => {
+                self.drawer.listed();
                 tracing::warn!("{}: the listing stays in memory: {error}", self.identity);
                 table.in_memory()
             }
@@ -83,10 +84,8 @@ impl Saved {
             let (_, length) = new.append(&block.place.read()?)?;
             blocks.push(Line(block.last.to_string(), block.digest, length));
         }
-        let listed = table.listed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let index = Index {
             identity: self.identity.clone(),
-            listed,
             objects: table.objects,
             bytes: table.bytes,
             changes: table.changes.clone(),
@@ -96,12 +95,11 @@ impl Saved {
             serde_json::to_vec(&index).map_err(|e| Error::caused_by(Kind::Internal, "a listing", e))?;
         let last = zstd::bulk::compress(&last, 1).map_err(|e| Error::io("a listing", e))?;
         let ledger = new.finish(&last)?;
-        let listed = table.listed;
-        Ok(Table { listed, ..self::table(index, &Arc::new(ledger)) })
+        Ok(self::table(index, &Arc::new(ledger), table.listed))
     }
 }
 
-fn table(index: Index, ledger: &Arc<Ledger>) -> Table {
+fn table(index: Index, ledger: &Arc<Ledger>, listed: SystemTime) -> Table {
     let mut at = 0;
     let mut blocks = Vec::with_capacity(index.blocks.len());
     for Line(last, digest, length) in index.blocks {
@@ -109,9 +107,7 @@ fn table(index: Index, ledger: &Arc<Ledger>) -> Table {
         blocks.push(Block { last: last.into(), digest, place });
         at += u64::from(length);
     }
-    let listed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(index.listed));
-    let table = Table::new(blocks, index.changes, index.objects, index.bytes);
-    Table { listed: listed.unwrap_or(SystemTime::UNIX_EPOCH), ..table }
+    Table { listed, ..Table::new(blocks, index.changes, index.objects, index.bytes) }
 }
 
 fn unreadable(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -121,6 +117,7 @@ fn unreadable(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::super::table::Cursor;
     use super::super::table::tests::table as listed;
@@ -151,20 +148,48 @@ mod tests {
         assert!(saved.load().is_none());
         let names: Vec<String> = (0..3000).map(|n| format!("é/{n:05}")).collect();
         let kept = saved.keep(Table { objects: 7, bytes: 8, ..listed(names.clone()) }).unwrap();
+        drop(saved);
         let again = at("bucket/prefix", true).load().unwrap();
         for table in [&kept, &again] {
             assert_eq!((keys(table), table.objects, table.bytes), (names.clone(), 7, 8));
             assert_eq!((table.digest, &table.changes), (kept.digest, &kept.changes));
             assert!(table.is_kept());
         }
-        let age = kept.listed.duration_since(again.listed).unwrap();
-        assert!(age < Duration::from_secs(1), "{age:?}");
+        let saved = at("bucket/prefix", true);
         saved.keep(listed(["other".to_owned()])).unwrap();
         assert_eq!(keys(&again), names, "who has the old one keeps it");
         assert_eq!(keys(&saved.load().unwrap()), ["other"]);
         for other in [at("bucket/prefix", false), at("bucket/other", true)] {
             assert!(other.load().is_none());
         }
+    }
+
+    #[test]
+    fn from_when_it_is_is_told_too_though_nothing_changed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        // Each is a process of its own: what one notes is there when it has ended.
+        let next = |size| saved(dir.path(), size, "b", true);
+        let (first, later) = (at(1_700_000_000), at(1_700_000_060));
+        let names = || (0..3000).map(|n| format!("{n:05}"));
+        next(1 << 30).keep(Table { listed: first, ..listed(names()) }).unwrap();
+        let kept = next(1 << 30).load().unwrap();
+        assert_eq!(kept.listed, first);
+        let kept = next(1 << 30).keep(Table { listed: later, ..kept }).unwrap();
+        assert!(kept.is_kept(), "the ledger stays");
+        assert_eq!(next(1 << 30).load().unwrap().listed, later);
+        let other = Table { listed: at(1_700_000_120), ..listed(names().map(|name| name + "x")) };
+        assert!(!next(1000).keep(other).unwrap().is_kept(), "there was no room");
+        let kept = next(1 << 30).load().unwrap();
+        assert_eq!((kept.listed, keys(&kept).len()), (later, 3000), "of what lies there nobody knows more");
+    }
+
+    #[test]
+    fn what_nobody_noted_the_time_of_is_as_old_as_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = self::saved(dir.path(), 1 << 30, "b", true);
+        saved.save(&listed(["a".to_owned()])).unwrap();
+        assert_eq!(saved.load().unwrap().listed, SystemTime::UNIX_EPOCH);
     }
 
     #[test]

@@ -461,9 +461,36 @@ async fn a_large_listing_is_kept_and_later_only_what_changed_is_written() {
     assert_eq!(error.kind(), Kind::Unavailable, "whether there are versions has to be known");
     let later = opened(Some(History::Off)).await.unwrap();
     assert_eq!(walk(root(&later, &later.snapshots()[0]).await).await.len(), 12_001);
-    while later.health().error.is_none() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(later.refresh().await.is_err() && later.health().error.is_some());
+}
+
+#[tokio::test]
+async fn a_kept_listing_is_shown_with_its_age_and_renewed_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Fake::new(false);
+    for n in 0..5000 {
+        bucket.put(&format!("k{n:06}"), DAY, b"x", &[]);
     }
+    // Each is a process of its own: what one notes is there when it has ended.
+    let opened = async || {
+        let disk = Disk::open(&Folder::open(dir.path()).unwrap(), 1 << 30).unwrap();
+        let drawer = Some(Drawer::new(disk, "s3:bucket", "bucket"));
+        self::opened(Spec { metadata: Metadata::Off, drawer, ..spec(&bucket) }).await
+    };
+    let first = opened().await;
+    let listed = first.health().listed.unwrap();
+    drop(first);
+    let asked = bucket.requests();
+    let second = opened().await;
+    // Whatever it might do by itself has its chance.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(walk(root(&second, &second.snapshots()[0]).await).await.len(), 5000);
+    assert_eq!(bucket.requests(), asked);
+    let age = listed.duration_since(second.health().listed.unwrap()).unwrap();
+    assert!(age < Duration::from_secs(1), "told to the second: {age:?}");
+    assert!(!second.refresh().await.unwrap());
+    assert!(bucket.requests()[0] > asked[0], "whoever asks for news gets them");
+    assert!(second.health().listed.unwrap() > listed);
 }
 
 #[tokio::test]

@@ -241,7 +241,7 @@ impl Source for Zfs {
         SourceHealth {
             listed: Some(catalogue.listed),
             error: lock(&self.failure).clone(),
-            usage: Usage { bytes: catalogue.used, objects: 0 },
+            usage: Usage { bytes: catalogue.used, objects: catalogue.all.len() as u64 },
             omitted: self.host.omitted(),
             left_out: Vec::new(),
         }

@@ -66,6 +66,19 @@ async fn what_is_announced_in_one_moment_comes_by_one_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_fetched_of_a_hole_that_is_announced() {
+    let (data, hole, rest) = (blobs(1, 1000).remove(0), vec![0; 512 * 1024], vec![0; 3000]);
+    let vault = Vault::at(&[vec![data.clone(), hole.clone(), rest.clone()]], AFAR);
+    let loader = vault.loader(64 * MIB);
+    loader.announce([&hole, &rest, &data].map(|blob| id_of(blob)));
+    assert_eq!(loader.data(&id_of(&data)).await.unwrap(), data);
+    while !loader.is_idle() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(*vault.reads.lock().unwrap(), [(pack_id(0), 0, 1032)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_is_announced_than_there_is_room_for() {
     let files = blobs(30, 1 << 20);
     let vault = Vault::at(std::slice::from_ref(&files), AFAR);

@@ -25,6 +25,7 @@ mod steward;
 mod umount;
 mod verify;
 mod versions;
+mod warden;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -72,6 +73,8 @@ enum Verb {
     #[command(hide = true)]
     Steward(steward::Args),
     #[command(hide = true)]
+    Warden(warden::Args),
+    #[command(hide = true)]
     Serve(serve::Args),
 }
 
@@ -93,6 +96,7 @@ impl Verb {
             Verb::Completions(args) => args.run(),
             Verb::Broker(args) => args.run(),
             Verb::Steward(args) => args.run(),
+            Verb::Warden(args) => args.run(),
             Verb::Serve(args) => args.run(),
         }
     }
@@ -148,7 +152,7 @@ fn run(cli: Cli) -> Result<Code> {
         _ => Level::Trace,
     };
     // The serving process sends its log where its orders say.
-    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_) | Verb::Steward(_)) {
+    if !matches!(cli.verb, Verb::Serve(_) | Verb::Broker(_) | Verb::Steward(_) | Verb::Warden(_)) {
         logging::start(LogTarget::Stderr, level.into())?;
     }
     cli.verb.run(level)

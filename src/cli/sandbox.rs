@@ -28,13 +28,15 @@ pub struct Sandbox {
 impl Sandbox {
     /// Gives up what a mount of `config`, which `typed` led to, would give up, after passwords are read as then.
     pub fn enter(config: &mut Config, typed: &Typed) -> Result<Self> {
-        let limits = daemon::limits(config, typed);
+        let limits = daemon::sandbox_limits(config, typed);
         // What cannot be read is told of the source that needs it.
         config.sources.iter_mut().for_each(|source| drop(source.read_secrets()));
         config.groups.iter_mut().for_each(|group| drop(group.read_secrets()));
         let confined = limits.as_ref().map(daemon::confine).transpose()?;
         let not_confined = confined.is_none().then(|| match rustix::process::geteuid().is_root() {
-            true => "ZFS takes the rights of root, or there are none to be given up",
+            true => {
+                "with ZFS a mount leaves its rights to a process that this command does not start, or there are none"
+            }
             false => "an ordinary user has no rights to give up, and fusermount3 could not unmount",
         });
         let shadow_refused = std::fs::File::open(SECRET).is_err();

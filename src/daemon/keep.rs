@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::broker::Broker;
+use super::broker::{Broker, Wardens};
 use super::ends::Ends;
 use super::programs;
 use crate::cache::{Budget, Cached, Disk, Drawer, Folder, Share};
@@ -28,6 +28,8 @@ pub struct Common {
     pub(super) ends: Arc<Ends>,
     /// Who does what takes rights, where this process has none.
     pub(super) broker: Option<Arc<Broker>>,
+    /// Who keeps ZFS then.
+    pub(super) wardens: Option<Arc<Wardens>>,
     /// How often sources are listed of which nothing else is said.
     pub refresh: Duration,
     disk: Arc<Lazy>,
@@ -62,12 +64,13 @@ impl Common {
         let shared = Shared::with_cache(Budget::of(config.memory), cache);
         let (lets_others_in, refresh) = (config.mount.allow_other, config.refresh);
         let (ends, disk) = (Arc::default(), Arc::new(lazy));
-        (Common { shared, lets_others_in, refresh, ends, disk, broker: None }, failure)
+        (Common { shared, lets_others_in, refresh, ends, disk, broker: None, wardens: None }, failure)
     }
 
-    /// The same, with `broker` for what takes rights.
-    pub(super) fn brokered(self, broker: Option<Arc<Broker>>) -> Self {
-        Common { broker, ..self }
+    /// The same, with the `broker` of a mount of `config` for what takes rights.
+    pub(super) fn brokered(self, broker: Option<Arc<Broker>>, config: &Config) -> Self {
+        let wardens = broker.clone().map(|broker| Wardens::of(broker, config));
+        Common { broker, wardens, ..self }
     }
 
     /// The store of `location`, which people call `title`, behind the cache, and where its blobs are kept. As it was where

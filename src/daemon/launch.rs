@@ -72,14 +72,14 @@ pub fn mount(
             given.check_places(places::of(&config).into_iter())?;
             // Who is let in was decided by whoever mounted.
             config.mount.allow_other = given.allow_other;
-            let limits = Limits::of(&config, &said);
+            let limits = limits_alone(&config, &said);
             let notes = read_passwords(&mut config)?;
             (given.mountpoint, Some(given.device), limits, notes)
         }
         None => {
             let mountpoint = mountpoint::absolute(mountpoint)?;
             mountpoint::remove_dead(&mountpoint)?;
-            let limits = limits(&config, &said);
+            let limits = process::may_mount().then(|| Limits::of(&config, &said));
             let notes = look_ahead(&mut config, &mountpoint)?;
             (mountpoint, None, limits, notes)
         }
@@ -110,9 +110,16 @@ pub fn rehearse(mut config: Config, mountpoint: &Path) -> Result<Vec<String>> {
     look_ahead(&mut config, &mountpoint)
 }
 
-/// What the serving process is to be confined to; `None` where it keeps what it has.
-pub fn limits(config: &Config, typed: &Typed) -> Option<Limits> {
-    process::may_mount().then(|| Limits::of(config, typed)).flatten()
+/// What a process is to be confined to that serves, or looks at, `config` without a broker; `None` where it keeps what it
+/// has: nobody else calls the programs of ZFS for it.
+fn limits_alone(config: &Config, typed: &Typed) -> Option<Limits> {
+    let has_zfs = config.sources.iter().any(|source| source.kind == SourceKind::Zfs);
+    (!has_zfs).then(|| Limits::of(config, typed))
+}
+
+/// What a command is to be confined to that looks at `config` as a mount would; `None` where it keeps what it has.
+pub fn sandbox_limits(config: &Config, typed: &Typed) -> Option<Limits> {
+    process::may_mount().then(|| limits_alone(config, typed)).flatten()
 }
 
 /// Makes sure that nobody is asked for a password from here on: there may be a terminal, but nobody who expects it.

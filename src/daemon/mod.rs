@@ -41,11 +41,11 @@ mod translate;
 mod unmount;
 mod verify;
 
-pub use broker::{broker_handed_over, steward_handed_over};
+pub use broker::{broker_handed_over, steward_handed_over, warden_handed_over};
 pub use cache::{CacheReport, CachedStore, cache_clear, cache_limit, cache_purge, cache_report};
 pub use confine::{Confined, Files, confine};
 pub use ends::AtEnd;
-pub use launch::{ask_nothing, limits, mount, rehearse};
+pub use launch::{ask_nothing, mount, rehearse, sandbox_limits};
 pub use open::{Tree, open, open_sources};
 pub use ours::{Mounted, mounts};
 pub use probe::{members, round_trips};

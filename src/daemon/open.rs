@@ -55,7 +55,7 @@ pub fn open(config: &Config, runtime: &Handle) -> Result<Tree> {
 /// The same, with a `broker` for what takes rights.
 pub(super) fn open_brokered(config: &Config, runtime: &Handle, broker: Option<Arc<Broker>>) -> Result<Tree> {
     let (common, no_cache) = Common::new(config);
-    let common = common.brokered(broker);
+    let common = common.brokered(broker, config);
     let at_end = AtEnd::of(&common.ends, runtime);
     let groups: Vec<_> =
         config.groups.iter().map(|group| Discovery::new(group.clone(), common.clone())).collect();

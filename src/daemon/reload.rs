@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 
+use super::broker::Wardens;
 use super::confine::{self, Limits};
 use super::discovery::Discovery;
 use super::handover::Orders;
@@ -146,15 +147,19 @@ impl Reload {
 
     /// Refuses what this process gave up the right to read, before anything is changed.
     async fn check_limits(&self, plan: &Plan, new: &Config) -> Result<()> {
+        let says = "lies outside of what may be read since it was mounted; mount anew for it";
+        let refuse = |what: &str| Err(Error::new(Kind::Usage, format!("{what} {says}")));
+        if let Some(wardens) = &self.common.wardens
+            && let Some(source) = plan.sources.iter().find(|source| is_unknown(wardens, source))
+        {
+            return refuse(&source.title);
+        }
         let Some(limits) = self.limits.clone() else { return Ok(()) };
         let (sources, groups) = (plan.sources.clone(), plan.groups.clone());
         let changed = Config { sources, groups, ..new.clone() };
         match blocking(move || confine::outside(&limits, &changed)).await? {
             None => Ok(()),
-            Some(what) => {
-                let says = "lies outside of what may be read since it was mounted; mount anew for it";
-                Err(Error::new(Kind::Usage, format!("{what} {says}")))
-            }
+            Some(what) => refuse(&what),
         }
     }
 
@@ -185,6 +190,11 @@ impl Reload {
         }
         Ok((members, groups))
     }
+}
+
+/// Whether nobody keeps the ZFS of a source: it was not there when the mount was made.
+fn is_unknown(wardens: &Wardens, source: &config::Source) -> bool {
+    source.kind == config::SourceKind::Zfs && !wardens.know(source)
 }
 
 /// Runs what may take its time: files, commands, a wrong disk.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use backupfs::cache::Budget;
 use backupfs::source::chunked::Shared;
 use backupfs::source::names::Times;
-use backupfs::source::zfs::{self, Layout, Spec, Tool, Zfs};
+use backupfs::source::zfs::{self, Layout, Means, Own, Spec, Tool, Zfs};
 use backupfs::store::program::Program;
 use backupfs::tree::Source;
 
@@ -169,17 +169,26 @@ async fn open(dataset: &str) -> Arc<Zfs> {
             .map(|(name, value)| (name.into(), OsString::from(value)))
             .into(),
     };
-    let spec = Spec {
-        name: "nightly".into(),
-        layout: Layout::parse(dataset).unwrap(),
+    let (layout, most) = (Layout::parse(dataset).unwrap(), 8);
+    let means = Means {
+        layout: layout.clone(),
         parent: None,
         tool: Tool { zfs: program("zfs"), mount: program("mount"), umount: program("umount") },
-        folder,
+        folder: folder.clone(),
         is_kernel_s: false,
+        most,
+        mounted_at: Arc::new(|_| None),
+    };
+    let spec = Spec {
+        name: "nightly".into(),
+        layout,
+        hands: Arc::new(Own::new(means).unwrap()),
+        folder,
         idle: Duration::from_secs(3600),
-        most: 8,
+        most,
         times: Times::new(None, jiff::tz::TimeZone::UTC).unwrap(),
-        mounted_at: Box::new(|_| None),
+        mounted_at: Arc::new(|_| None),
+        rights: None,
         shared: Shared::new(Budget::of(64 << 20)),
     };
     zfs::open(spec).await.unwrap()

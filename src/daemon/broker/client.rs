@@ -78,6 +78,11 @@ impl Broker {
         self.have(&Ask::Steward)
     }
 
+    /// A line to a new warden of one source, by its number in the configuration.
+    pub(super) fn warden(&self, source: usize) -> Result<OwnedFd> {
+        self.have(&Ask::Warden(source))
+    }
+
     /// The socket at which metrics are asked for, which goes with the broker.
     pub fn listen(&self) -> Result<UnixListener> {
         self.have(&Ask::Listen).map(UnixListener::from)

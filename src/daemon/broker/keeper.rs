@@ -1,5 +1,6 @@
 //! What a broker does for its worker.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -7,9 +8,9 @@ use std::sync::Arc;
 
 use tokio::process::Child;
 
-use super::steward;
 use super::words::{Ask, Said};
-use crate::config::Config;
+use super::{steward, warden};
+use crate::config::{Config, SourceKind};
 use crate::daemon::life::{Mounter, Served};
 use crate::daemon::metrics::Socket;
 use crate::daemon::own::OwnMount;
@@ -28,12 +29,14 @@ pub(super) struct Keeper {
     _socket: Option<Socket>,
     /// Likewise.
     _steward: Option<Child>,
+    /// By the number of their source. They outlive this: they have to clear up.
+    wardens: HashMap<usize, Child>,
 }
 
 impl Keeper {
     pub fn new(config: Config, mountpoint: PathBuf) -> Self {
         let mount = OwnMount::new(mountpoint, translate::mount_spec(&config));
-        Keeper { config, mount, rights: None, _socket: None, _steward: None }
+        Keeper { config, mount, rights: None, _socket: None, _steward: None, wardens: HashMap::new() }
     }
 
     /// Detaches the mount if it is there and is ours.
@@ -49,6 +52,7 @@ impl Keeper {
             Ask::Mount => self.mount().map(Some),
             Ask::Listen => self.listen().map(Some),
             Ask::Steward => self.steward().map(Some),
+            Ask::Warden(source) => self.warden(*source).map(Some),
             Ask::AccessLog => self.access_log().map(Some),
             Ask::Leave => process::end_with_parent(None).and_then(|()| process::leave()).map(|()| None),
             Ask::Unmount => {
@@ -91,6 +95,19 @@ impl Keeper {
     fn steward(&mut self) -> Result<OwnedFd> {
         let (steward, line) = steward::start()?;
         self._steward = Some(steward);
+        Ok(line)
+    }
+
+    fn warden(&mut self, number: usize) -> Result<OwnedFd> {
+        let source = self.config.sources.get(number).filter(|source| source.kind == SourceKind::Zfs);
+        let source = source.ok_or_else(|| Error::new(Kind::Internal, "broker: no such source of ZFS"))?;
+        if let Some(before) = self.wardens.get_mut(&number)
+            && matches!(before.try_wait(), Ok(None))
+        {
+            return Err(Error::new(Kind::Unavailable, "the process that keeps ZFS has not ended yet"));
+        }
+        let (warden, line) = warden::start(source, &self.config.mount.log)?;
+        self.wardens.insert(number, warden);
         Ok(line)
     }
 

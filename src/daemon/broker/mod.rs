@@ -7,9 +7,11 @@
 //! mount if nobody did; when the broker is killed, the kernel kills the worker.
 
 mod client;
+mod hands;
 mod keeper;
 mod line;
 mod steward;
+mod warden;
 mod words;
 
 use std::fs::File;
@@ -27,8 +29,10 @@ use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 use tokio::time::Instant;
 
 pub use client::Broker;
+pub use hands::Wardens;
 use keeper::Keeper;
 pub use steward::{Steward, steward_handed_over};
+pub use warden::warden_handed_over;
 use words::Ask;
 
 use super::handover::{Answer, Orders};

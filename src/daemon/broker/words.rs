@@ -28,6 +28,9 @@ pub(super) enum Ask {
     Listen,
     /// A line to a [steward](super::steward), anew.
     Steward,
+    /// A line to a [warden](super::warden) of the source of ZFS that has this number in the configuration, when the one
+    /// before has ended.
+    Warden(usize),
     /// The access log, opened; again after it was rotated.
     AccessLog,
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::StatVfsMountFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Folder;
 use crate::config::{self, Config, Credentials, Location, Password, SourceKind, Typed};
+use crate::daemon::kind::zfs;
 use crate::daemon::{mountpoint, places};
 use crate::fuse;
 
@@ -75,12 +77,7 @@ pub struct Limits {
 
 impl Limits {
     /// Of `config`, whose passwords were not read yet.
-    /// `None` where whoever serves it needs all the rights that there are.
-    pub fn of(config: &Config, typed: &Typed) -> Option<Self> {
-        // Clones are mounted by who serves them.
-        if config.sources.iter().any(|source| source.kind == SourceKind::Zfs) {
-            return None;
-        }
+    pub fn of(config: &Config, typed: &Typed) -> Self {
         let places = places::of(config);
         let is_tree = |place: &PathBuf| {
             let trees = config.sources.iter().filter(|source| source.kind == SourceKind::Directory);
@@ -89,8 +86,17 @@ impl Limits {
         let of_place =
             |place: &PathBuf| with_links(place, if is_tree(place) { Links::Shown } else { Links::Followed });
         let mut read: Vec<PathBuf> = places.iter().flat_map(of_place).collect();
+        let of_zfs: Vec<_> = config.sources.iter().filter(|source| source.kind == SourceKind::Zfs).collect();
+        if !of_zfs.is_empty() {
+            // What is not there cannot be let in. Whoever makes clones tells why it cannot be made.
+            let _ = Folder::open(&zfs::folder());
+            read.push(zfs::folder());
+        }
+        // A dataset that is mounted later is looked at by clones.
+        let mounted = of_zfs.iter().flat_map(|source| zfs::mountpoints(source));
+        read.extend(mounted.map(|place| removable(&place).unwrap_or(place)));
         let files = files(config);
-        let search = !places.is_empty() || files.iter().any(|file| is_of_others(file));
+        let search = !places.is_empty() || !of_zfs.is_empty() || files.iter().any(|file| is_of_others(file));
         read.extend(files.iter().map(|file| stable(file)));
         let configured = if config.is_from_files { config::files_of(typed) } else { Vec::new() };
         for file in configured {
@@ -103,7 +109,7 @@ impl Limits {
         let write = config.cache_dir.iter().map(|dir| dir.as_os_str().to_owned()).collect();
         let read = read.into_iter().map(OsString::from).collect();
         let touches = places.iter().any(|place| is_tree(place) && touches(place));
-        Some(Limits { read, write, search, touches, unknown: unknown(config) })
+        Limits { read, write, search, touches, unknown: unknown(config) }
     }
 
     /// Whether what lies at `path` may be read.
@@ -259,9 +265,6 @@ pub fn outside(limits: &Limits, new: &Config) -> Option<String> {
     if let Some(why) = unknown(new) {
         return Some(why);
     }
-    if let Some(source) = new.sources.iter().find(|source| source.kind == SourceKind::Zfs) {
-        return Some(source.title.clone());
-    }
     if new.secrets().any(Password::is_command) {
         return Some("what a password-command reads".to_owned());
     }
@@ -289,7 +292,7 @@ mod tests {
         }
         symlink(dir.join("disk/packs"), dir.join("repo/packs")).unwrap();
         symlink(dir.join("disk/aa"), dir.join("repo/data/aa")).unwrap();
-        let limits = Limits::of(&config(&[dir.join("repo").to_str().unwrap()]), &Typed::default()).unwrap();
+        let limits = Limits::of(&config(&[dir.join("repo").to_str().unwrap()]), &Typed::default());
         if removable(&dir).is_none() {
             for (name, allowed) in [
                 ("repo/config", true),
@@ -303,16 +306,18 @@ mod tests {
         }
         assert!(!limits.allow("/etc/shadow".as_ref()) && limits.allow("/etc/hosts".as_ref()));
         assert!(limits.search && !limits.touches && limits.unknown.is_none());
-        assert_eq!(Limits::of(&config(&["zfs:tank/a"]), &Typed::default()), None, "clones are mounted");
+        let clones = Limits::of(&config(&["zfs:tank/a"]), &Typed::default());
+        assert!(clones.search && !clones.touches && clones.unknown.is_none());
+        assert!(clones.allow(&zfs::folder().join("x")) && !clones.allow("/etc/shadow".as_ref()));
         let trees = format!("directory:{}/disk/{{time}}", dir.display());
-        let limits = Limits::of(&config(&[&trees]), &Typed::default()).unwrap();
+        let limits = Limits::of(&config(&[&trees]), &Typed::default());
         assert!(limits.search && limits.unknown.is_none());
         let flags = rustix::fs::statvfs(&dir).unwrap().f_flag;
         let still = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOATIME;
         assert_eq!(limits.touches, !flags.intersects(still));
         assert!(limits.allow(&dir.join("disk/aa")) && !limits.allow("/etc/shadow".as_ref()));
         symlink("/etc", dir.join("disk/20260301")).unwrap();
-        assert_eq!(Limits::of(&config(&[&trees]), &Typed::default()).unwrap(), limits, "a link is shown");
+        assert_eq!(Limits::of(&config(&[&trees]), &Typed::default()), limits, "a link is shown");
     }
 
     #[test]
@@ -326,7 +331,7 @@ mod tests {
     #[test]
     fn what_cannot_be_known_is_said() {
         for (repo, says) in [("sftp:host:/a", "ssh reads"), ("rclone:r:a", "rclone reads")] {
-            let limits = Limits::of(&config(&[repo]), &Typed::default()).unwrap();
+            let limits = Limits::of(&config(&[repo]), &Typed::default());
             assert!(limits.unknown.as_ref().is_some_and(|why| why.contains(says)), "{repo}: {limits:?}");
             assert!(limits.allow("/etc/shadow".as_ref()), "nothing is kept from it");
         }

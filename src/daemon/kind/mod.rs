@@ -3,7 +3,7 @@
 mod directory;
 mod objects;
 mod restic;
-mod zfs;
+pub(super) mod zfs;
 
 use std::sync::Arc;
 

@@ -2,17 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use super::Opener;
 use crate::cache::Folder;
 use crate::config::{self, Location};
+use crate::daemon::broker::Steward;
 use crate::daemon::keep::Common;
 use crate::daemon::programs;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::names::Times;
-use crate::source::zfs::{self, Dataset, Layout, Spec, Tool};
+use crate::source::zfs::{self, Dataset, Layout, Means, Own, Spec, Tool};
 use crate::store::program::Program;
 use crate::{fuse, namespace};
 
@@ -34,30 +36,65 @@ pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener>
 }
 
 fn spec(source: &config::Source, common: &Common) -> Result<Spec> {
-    let config::Clones { parent, idle, most, zfs, mount } = source.clones.clone();
+    let config::Clones { idle, most, .. } = source.clones;
     let zone = source.zone.as_deref().map(namespace::zone).transpose()?;
+    let hands = match &common.wardens {
+        Some(wardens) => wardens.hands(source)?,
+        None => Arc::new(own(&source.location, &source.clones)?),
+    };
     Ok(Spec {
         name: source.title.clone(),
-        layout: layout(source)?,
-        parent: parent.map(|parent| Dataset::new(&parent)).transpose()?,
-        tool: Tool { zfs: program(&zfs), umount: program(&unmounting(&mount)), mount: program(&mount) },
-        folder: folder()?,
-        is_kernel_s: is_kernel_s(),
+        layout: layout(&source.location)?,
+        hands,
+        folder: folder(),
         idle,
         most,
         times: Times::new(source.time_format.as_deref(), zone.unwrap_or_else(TimeZone::system))?,
-        mounted_at: Box::new(mounted_at),
+        mounted_at: Arc::new(mounted_at),
+        rights: common.broker.clone().map(|broker| Steward::of(broker) as _),
         shared: common.shared.clone(),
     })
 }
 
-/// The named parts of its pattern; none of one that is wrong, which opening it tells.
-pub(super) fn parts(source: &config::Source) -> Vec<String> {
-    layout(source).map(|layout| layout.names()).unwrap_or_default()
+/// What this process may do for the datasets at `place`.
+pub fn own(place: &Location, clones: &config::Clones) -> Result<Own> {
+    let folder = folder();
+    Folder::open(&folder)?;
+    own_in(place, clones, folder)
 }
 
-fn layout(source: &config::Source) -> Result<Layout> {
-    match &source.location {
+/// The same, with clones in `folder`.
+pub fn own_in(place: &Location, clones: &config::Clones, folder: PathBuf) -> Result<Own> {
+    let config::Clones { parent, most, zfs, mount, .. } = clones;
+    Own::new(Means {
+        layout: layout(place)?,
+        parent: parent.as_deref().map(Dataset::new).transpose()?,
+        tool: Tool { zfs: program(zfs), umount: program(&unmounting(mount)), mount: program(mount) },
+        folder,
+        is_kernel_s: is_kernel_s(),
+        most: *most,
+        mounted_at: Arc::new(mounted_at),
+    })
+}
+
+/// The datasets of a source that are mounted, and where.
+pub fn mountpoints(source: &config::Source) -> Vec<PathBuf> {
+    let Ok(layout) = layout(&source.location) else { return Vec::new() };
+    let is_ours = |mount: &fuse::MountEntry| {
+        let dataset = mount.source.to_str().and_then(|name| Dataset::new(name).ok());
+        mount.fstype.ends_with(FSTYPE) && dataset.is_some_and(|dataset| layout.shows(&dataset))
+    };
+    let mounts = fuse::mounts().unwrap_or_default().into_iter();
+    mounts.filter(is_ours).map(|mount| mount.mountpoint).collect()
+}
+
+/// The named parts of its pattern; none of one that is wrong, which opening it tells.
+pub(super) fn parts(source: &config::Source) -> Vec<String> {
+    layout(&source.location).map(|layout| layout.names()).unwrap_or_default()
+}
+
+fn layout(place: &Location) -> Result<Layout> {
+    match place {
         Location::Zfs(dataset) => Layout::parse(dataset),
         other => Err(Error::new(Kind::Usage, format!("{other}: is no dataset"))),
     }
@@ -97,15 +134,14 @@ fn unmounting(mount: &[String]) -> Vec<String> {
     words
 }
 
-/// A directory of this user alone, for clones.
-fn folder() -> Result<PathBuf> {
+/// The directory of this user alone in which clones are mounted; it need not be there.
+pub fn folder() -> PathBuf {
     let uid = rustix::process::geteuid();
-    let path = match variable("XDG_RUNTIME_DIR") {
+    match variable("XDG_RUNTIME_DIR") {
         _ if uid.is_root() => PathBuf::from("/run/backupfs/clones"),
         Some(dir) => PathBuf::from(dir).join("backupfs-clones"),
         None => std::env::temp_dir().join(format!("backupfs-clones-{}", uid.as_raw())),
-    };
-    Folder::open(&path).map(|_| path)
+    }
 }
 
 /// Whether the kernel knows ZFS. Its module is loaded wherever a pool is imported.

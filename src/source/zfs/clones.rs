@@ -52,7 +52,20 @@ pub(super) struct Clone {
     dir: PathBuf,
 }
 
+impl Clone {
+    /// The last component of its name, which is also that of its directory.
+    pub(super) fn last(&self) -> &str {
+        self.name.last()
+    }
+}
+
 impl Clones {
+    /// Whether a clone made by a process like this may be called so, by the last component of its name.
+    pub(super) fn is_name(name: &str) -> bool {
+        let id = name.strip_prefix(PREFIX).unwrap_or_default();
+        id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
     /// A clone of `snapshot`, mounted, and its top directory. Errors: `NotFound` when there is no such snapshot, `Denied`
     /// when rights or a key are missing.
     pub(super) async fn make(&self, snapshot: &SnapshotName) -> Result<(Clone, OwnedFd)> {
@@ -135,21 +148,11 @@ impl Clones {
         Err(Error::new(Kind::Unavailable, "it is in use"))
     }
 
-    /// Whether `top` is still mounted where `clone` was. Blocks.
-    pub(super) fn is_there(clone: &Clone, top: &OwnedFd) -> bool {
-        fs::metadata(&clone.dir).ok().map(|found| found.dev()) == device(top)
-    }
-
     /// Destroys the clones that processes left which have ended. Answers how many there were; what cannot be destroyed
     /// is logged.
     pub(super) async fn sweep(&self) -> Result<usize> {
         let mut swept = 0;
-        for left in listing::clones(&self.tool, &self.parent).await? {
-            if !self.is_left(&left) {
-                continue;
-            }
-            let dir = left.mountpoint.unwrap_or_else(|| self.folder.join(left.name.last()));
-            let clone = Clone { name: left.name, dir };
+        for clone in self.left().await? {
             match self.unmake(&clone).await {
                 Ok(()) => swept += 1,
                 Err(error) => tracing::warn!(%error, "a clone of an earlier run stays"),
@@ -158,11 +161,27 @@ impl Clones {
         Ok(swept)
     }
 
+    /// Destroys the clone whose name ends so, if a process left it that has ended.
+    pub(super) async fn sweep_one(&self, last: &str) -> Result<()> {
+        match self.left().await?.into_iter().find(|clone| clone.last() == last) {
+            Some(clone) => self.unmake(&clone).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The clones that processes left which have ended.
+    async fn left(&self) -> Result<Vec<Clone>> {
+        let clones = listing::clones(&self.tool, &self.parent).await?;
+        let left = clones.into_iter().filter(|left| self.is_left(left)).map(|left| {
+            let dir = left.mountpoint.unwrap_or_else(|| self.folder.join(left.name.last()));
+            Clone { name: left.name, dir }
+        });
+        Ok(left.collect())
+    }
+
     fn is_left(&self, left: &Left) -> bool {
-        let id = left.name.last().strip_prefix(PREFIX).unwrap_or_default();
-        let is_named_so = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
         let is_here = left.mountpoint.as_ref().is_none_or(|at| at.ends_with(left.name.last()));
-        is_named_so && is_here && self.owner.has_outlived(&left.owner)
+        Clones::is_name(left.name.last()) && is_here && self.owner.has_outlived(&left.owner)
     }
 }
 
@@ -197,7 +216,6 @@ mod tests {
         let clones = stage.clones();
         let (clone, top) = clones.make(&stage.snapshot()).await.unwrap();
         assert_eq!(super::super::fake::names(&top), ["a", "h@+x"]);
-        assert!(Clones::is_there(&clone, &top));
         let busy = clones.unmake(&clone).await.unwrap_err();
         assert!(busy.to_string().contains("busy"), "{busy}");
         assert!(clone.dir.join("a").exists(), "somebody uses it");

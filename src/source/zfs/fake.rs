@@ -7,9 +7,12 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::clones::Clones;
+use super::layout::Layout;
 use super::name::{Dataset, SnapshotName};
+use super::own::{Means, Own};
 use super::owner::Owner;
 use super::tool::Tool;
 use crate::store::program::Program;
@@ -132,6 +135,34 @@ impl Stage {
             is_kernel_s: true,
             turns: tokio::sync::Semaphore::new(2),
         }
+    }
+
+    /// Hands that make at most `most` clones.
+    pub(super) fn own(&self, most: usize) -> Own {
+        self.own_seeing(most, None)
+    }
+
+    /// The same, where the table of mounts has the dataset at `mounted`.
+    pub(super) fn own_seeing(&self, most: usize, mounted: Option<PathBuf>) -> Own {
+        let means = Means {
+            layout: Layout::parse("tank/b").unwrap(),
+            parent: None,
+            tool: self.fake.tool(),
+            folder: self.folder(),
+            is_kernel_s: true,
+            most,
+            mounted_at: Arc::new(move |_| mounted.clone()),
+        };
+        Own::new(means).unwrap()
+    }
+
+    /// A mountpoint where snapshots are shown, each with a directory.
+    pub(super) fn shows(&self, labels: &[&str]) -> PathBuf {
+        let at = self.fake.dir.path().join("mounted");
+        for label in labels {
+            fs::create_dir_all(at.join(".zfs/snapshot").join(label).join("h@+x")).unwrap();
+        }
+        at
     }
 
     /// A step (`clone`, `mount`, `umount`, `destroy`) runs `script`.

@@ -73,6 +73,11 @@ impl Layout {
         !self.parts.is_empty()
     }
 
+    /// Whether `dataset` is one of those that hold backups.
+    pub fn shows(&self, dataset: &Dataset) -> bool {
+        self.of(dataset).is_some()
+    }
+
     /// The names of its parts besides host and path.
     pub fn names(&self) -> Vec<String> {
         let names = self.parts.iter().filter_map(Part::name);

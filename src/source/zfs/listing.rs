@@ -68,17 +68,19 @@ pub(super) struct Left {
     pub owner: String,
 }
 
-/// `dataset` and its snapshots; `deep`: and everything below. Errors: `NotFound` when there is no such dataset.
-pub(super) async fn list(tool: &Tool, dataset: &Dataset, deep: bool) -> Result<Listed> {
-    let listed = match get(tool, WITH_KEYS, dataset, deep).await {
+/// What is printed of `dataset` and its snapshots; `deep`: and of everything below. Errors: `NotFound` when there is no
+/// such dataset.
+pub(super) async fn print(tool: &Tool, dataset: &Dataset, deep: bool) -> Result<String> {
+    let printed = match get(tool, WITH_KEYS, dataset, deep).await {
         Err(Refusal { why: Why::Old, .. }) => get(tool, PROPERTIES, dataset, deep).await,
-        listed => listed,
+        printed => printed,
     };
-    let listed = Listed::parse(&listed.map_err(|refusal| refusal.error)?);
-    match listed.systems.contains_key(dataset) {
-        true => Ok(listed),
-        false => Err(Error::new(Kind::Unsupported, format!("{dataset} is no file system"))),
-    }
+    printed.map_err(|refusal| refusal.error)
+}
+
+/// The same, read.
+pub(super) async fn list(tool: &Tool, dataset: &Dataset, deep: bool) -> Result<Listed> {
+    Listed::read(&print(tool, dataset, deep).await?, dataset)
 }
 
 /// The clones directly in `parent` that processes like this made.
@@ -119,6 +121,15 @@ fn path(value: Option<&&str>) -> Option<PathBuf> {
 }
 
 impl Listed {
+    /// What `printed` tells of `dataset` and what was printed with it. Errors: `Unsupported` when that is a volume.
+    pub(super) fn read(printed: &str, dataset: &Dataset) -> Result<Self> {
+        let listed = Listed::parse(printed);
+        match listed.systems.contains_key(dataset) {
+            true => Ok(listed),
+            false => Err(Error::new(Kind::Unsupported, format!("{dataset} is no file system"))),
+        }
+    }
+
     fn parse(text: &str) -> Self {
         let mut listed = Listed::default();
         for (name, record) in records(text) {

@@ -5,21 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 
-use super::catalogue::Catalogue;
-use super::clones::Clones;
+use super::catalogue::{Catalogue, Found};
+use super::hands::{self, Hands};
 use super::layout::Layout;
-use super::name::Dataset;
-use super::owner::Owner;
+use super::own::MountedAt;
 use super::shelf::Shelf;
-use super::snapdir;
-use super::source::{MountedAt, Zfs};
-use super::tool::Tool;
+use super::source::Zfs;
 use super::tops::Tops;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Result};
 use crate::source::chunked::Shared;
-use crate::source::host::Host;
+use crate::source::host::{Host, Rights};
 use crate::source::names::Times;
 use crate::store;
 
@@ -35,14 +31,10 @@ pub struct Spec {
     pub name: String,
     /// A dataset, or a pattern of datasets.
     pub layout: Layout,
-    /// Where clones are made; `None` for the dataset itself, of a pattern what lies above its named parts.
-    pub parent: Option<Dataset>,
-    /// The programs.
-    pub tool: Tool,
-    /// A directory of this user alone, in which clones are mounted; of UTF-8, as ZFS wants mountpoints.
+    /// Who asks ZFS, and changes it.
+    pub hands: Arc<dyn Hands>,
+    /// In which clones are mounted, by the last components of their names.
     pub folder: PathBuf,
-    /// The kernel knows ZFS; else it is zfs-fuse.
-    pub is_kernel_s: bool,
     /// What nobody used for so long is closed.
     pub idle: Duration,
     /// So many clones there may be.
@@ -51,6 +43,8 @@ pub struct Spec {
     pub times: Times,
     /// Where a dataset is mounted whose property does not say so.
     pub mounted_at: MountedAt,
+    /// Who has the rights that this process has not.
+    pub rights: Option<Arc<dyn Rights>>,
     /// Where directories are kept.
     pub shared: Arc<Shared>,
 }
@@ -64,22 +58,18 @@ pub async fn open(spec: Spec) -> Result<Arc<Zfs>> {
 }
 
 async fn open_named(spec: Spec) -> Result<Arc<Zfs>> {
-    let Spec { name, layout, tool, folder, is_kernel_s, .. } = spec;
-    let owner = Owner::this().ok_or_else(|| Error::new(Kind::System, "/proc does not tell this process"))?;
-    let parent = spec.parent.unwrap_or_else(|| layout.above().clone());
+    let Spec { name, layout, .. } = spec;
     let pool = format!("zfs:{}", layout.above().as_str().split('/').next().unwrap_or_default());
     let id = format!("zfs:{}", layout.above());
     let place = store::Place::of(pool.as_ref());
-    let host = Host::new(&id, &name, place, spec.shared, None);
+    let host = Host::new(&id, &name, place, spec.shared, spec.rights);
     let open = Arc::clone(&host);
-    let turns = Semaphore::new(if is_kernel_s { 8 } else { 1 });
-    let clones = Clones { tool, parent, owner, folder, is_kernel_s, turns };
     let zfs = Arc::new(Zfs {
         host,
         id,
         name,
         times: spec.times,
-        shelf: Shelf::new(clones, spec.most, spec.idle, move || open.close()),
+        shelf: Shelf::new(spec.hands, spec.folder, spec.most, spec.idle, move || open.close()),
         mounted_at: spec.mounted_at,
         tops: Arc::new(Mutex::new(Tops::default())),
         catalogue: ArcSwap::from_pointee(Catalogue::empty()),
@@ -98,11 +88,12 @@ async fn open_named(spec: Spec) -> Result<Arc<Zfs>> {
 }
 
 /// Removes what killed processes left.
-async fn sweep(zfs: &Zfs, found: &super::catalogue::Found) {
-    let Clones { tool, owner, .. } = zfs.shelf.clones();
-    let clones = zfs.shelf.clones().sweep().await;
-    let taken: Vec<_> = found.taken().cloned().collect();
-    let holds = snapdir::sweep(tool, owner, &taken).await;
+async fn sweep(zfs: &Zfs, found: &Found) {
+    let hands = zfs.shelf.hands();
+    let held: Vec<String> =
+        found.taken().filter(|taken| taken.is_held).map(|taken| taken.name.to_string()).collect();
+    let clones = hands::sweep_clones(hands).await;
+    let holds = hands::sweep_holds(hands, &held).await;
     for (what, swept) in [("clones", clones), ("holds", holds)] {
         match swept {
             Ok(0) => {}

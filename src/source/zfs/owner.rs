@@ -2,33 +2,39 @@
 //! another one uses.
 
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The process that makes clones: the boot of its machine, the space that its number counts in, its number, and when
-/// it was started. Numbers are given again, all four together are not.
+/// Who makes clones: the boot of its machine, the space that its process's number counts in, that number, when the
+/// process was started, and which of those in one process it is. Numbers are given again, all together are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     boot: String,
     space: String,
     pid: u32,
     started: String,
+    number: u32,
 }
 
+/// How many there were in this process.
+static OWNERS: AtomicU32 = AtomicU32::new(0);
+
 impl Owner {
-    /// This process. `None` where `/proc` does not tell.
+    /// Another of this process: what one holds no other lets go of. `None` where `/proc` does not tell.
     pub(super) fn this() -> Option<Self> {
         let pid = std::process::id();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
         let space = fs::read_link("/proc/self/ns/pid").ok()?;
         let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect();
-        Some(Owner { boot, space: digits(space.to_str()?), pid, started: started(pid)? })
+        let number = OWNERS.fetch_add(1, Ordering::Relaxed);
+        Some(Owner { boot, space: digits(space.to_str()?), pid, started: started(pid)?, number })
     }
 
     /// What is written at what it makes: letters, digits, dashes and colons.
     pub(super) fn text(&self) -> String {
-        format!("{}:{}:{}:{}", self.boot, self.space, self.pid, self.started)
+        format!("{}:{}:{}:{}:{}", self.boot, self.space, self.pid, self.started, self.number)
     }
 
-    /// Whether the process of which `text` was written is known to have ended.
+    /// Whether the process of which `text` was written is known to have ended. Earlier versions wrote no last number.
     pub(super) fn has_outlived(&self, text: &str) -> bool {
         let mut fields = text.split(':');
         let mut field = || fields.next();
@@ -72,6 +78,8 @@ mod tests {
     fn who_lives_is_not_outlived() {
         let this = Owner::this().unwrap();
         assert!(!this.has_outlived(&this.text()));
+        let earlier = this.text();
+        assert!(!this.has_outlived(earlier.rsplit_once(':').unwrap().0), "as earlier versions wrote it");
         let other =
             |pid: u32, started: &str| Owner { pid, started: started.to_owned(), ..this.clone() }.text();
         assert!(this.has_outlived(&other(this.pid, "1")), "a number that was given again");

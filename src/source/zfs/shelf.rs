@@ -5,16 +5,19 @@
 //! while something is waited for.
 
 use std::collections::HashMap;
+use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::clones::{Clone as ZfsClone, Clones};
+use super::hands::{self, Hands};
 use super::name::SnapshotName;
+use super::own::full;
 use super::snapdir;
 use crate::error::{Error, Kind, Result};
 
@@ -39,8 +42,8 @@ pub(super) struct Held {
 
 /// How it came to be seen.
 enum Way {
-    /// By a clone, which counts among those there may be.
-    Cloned(ZfsClone, OwnedSemaphorePermit),
+    /// By a clone of this name, which counts among those there may be.
+    Cloned(String, OwnedSemaphorePermit),
     /// ZFS shows it; with a hold or without.
     Shown { is_held: bool },
 }
@@ -53,13 +56,15 @@ struct Slot {
 
 /// All of them.
 pub(super) struct Shelf {
-    clones: Clones,
+    hands: Arc<dyn Hands>,
+    /// In which clones are mounted, by the last components of their names.
+    folder: PathBuf,
     idle: Duration,
     most: usize,
     room: Arc<Semaphore>,
     slots: Mutex<HashMap<SnapshotName, Arc<Slot>>>,
     /// Clones that could not be destroyed yet.
-    lingering: Mutex<Vec<(ZfsClone, OwnedSemaphorePermit)>>,
+    lingering: Mutex<Vec<(String, OwnedSemaphorePermit)>>,
     has_ended: AtomicBool,
     /// That holds are not allowed was told.
     is_told: AtomicBool,
@@ -68,16 +73,18 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Empty. At most `most` clones at a time; what nobody used for `idle` goes. `rest` has others close what they have
-    /// open and do not need at the moment.
+    /// Empty. `hands` make clones in `folder`, at most `most` at a time; what nobody used for `idle` goes. `rest` has
+    /// others close what they have open and do not need at the moment.
     pub(super) fn new(
-        clones: Clones,
+        hands: Arc<dyn Hands>,
+        folder: PathBuf,
         most: usize,
         idle: Duration,
         rest: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Shelf {
-            clones,
+            hands,
+            folder,
             idle,
             most,
             room: Arc::new(Semaphore::new(most)),
@@ -89,14 +96,14 @@ impl Shelf {
         })
     }
 
-    /// What makes the clones here.
-    pub(super) fn clones(&self) -> &Clones {
-        &self.clones
+    /// Who makes the clones here.
+    pub(super) fn hands(&self) -> &dyn Hands {
+        &*self.hands
     }
 
-    /// `snapshot`, which lies in `shown` if ZFS shows it. Awaited where blocking is allowed, and to its end. Errors:
+    /// `snapshot`, by a clone unless ZFS shows it. Awaited where blocking is allowed, and to its end. Errors:
     /// `NotFound` when it is gone, `Denied` when rights are missing, `Unavailable` when all clones are in use.
-    pub(super) async fn take(&self, snapshot: &SnapshotName, shown: Option<&Path>) -> Result<Arc<Held>> {
+    pub(super) async fn take(&self, snapshot: &SnapshotName, is_shown: bool) -> Result<Arc<Held>> {
         let slot = Arc::clone(lock(&self.slots).entry(snapshot.clone()).or_default());
         let mut state = slot.state.lock().await;
         slot.touch();
@@ -106,27 +113,18 @@ impl Shelf {
         if self.has_ended.load(Ordering::Acquire) {
             return Err(Error::new(Kind::Unavailable, "the mount is ending"));
         }
-        let held = match shown {
-            Some(dir) => self.look(dir, snapshot).await?,
-            None => {
-                let room = self.room().await?;
-                let (clone, top) = self.clones.make(snapshot).await?;
-                Held { top, way: Way::Cloned(clone, room) }
-            }
+        let held = if is_shown {
+            self.look(snapshot).await?
+        } else {
+            let room = self.room().await?;
+            let (clone, top) = hands::make(self.hands(), snapshot).await?;
+            Held { top, way: Way::Cloned(clone, room) }
         };
         Ok(Arc::clone(state.insert(Arc::new(held))))
     }
 
-    async fn look(&self, dir: &Path, snapshot: &SnapshotName) -> Result<Held> {
-        let top = snapdir::open(dir, snapshot)?;
-        let is_held = match snapdir::hold(&self.clones.tool, &self.clones.owner, snapshot).await {
-            Ok(is_held) => is_held,
-            Err(error) if error.kind() == Kind::NotFound => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "cannot hold {snapshot}");
-                false
-            }
-        };
+    async fn look(&self, snapshot: &SnapshotName) -> Result<Held> {
+        let (top, is_held) = hands::look(self.hands(), snapshot).await?;
         if !is_held && !self.is_told.swap(true, Ordering::Relaxed) {
             tracing::info!("{}", snapdir::unprotected(snapshot));
         }
@@ -143,8 +141,7 @@ impl Shelf {
             (self.rest)();
             if !self.let_go_of_one().await {
                 if Instant::now() >= deadline {
-                    let says = format!("all {} clones are in use (max-clones)", self.most);
-                    return Err(Error::new(Kind::Unavailable, says));
+                    return Err(full(self.most));
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -186,8 +183,7 @@ impl Shelf {
         match held.way {
             Way::Cloned(clone, room) => self.destroy(clone, room).await,
             Way::Shown { is_held: true } => {
-                let Clones { tool, owner, .. } = &self.clones;
-                if let Err(error) = snapdir::release(tool, &owner.text(), name).await {
+                if let Err(error) = hands::release(self.hands(), name).await {
                     tracing::warn!(%error, "a hold stays");
                 }
             }
@@ -196,8 +192,8 @@ impl Shelf {
         true
     }
 
-    async fn destroy(&self, clone: ZfsClone, room: OwnedSemaphorePermit) {
-        if let Err(error) = self.clones.unmake(&clone).await {
+    async fn destroy(&self, clone: String, room: OwnedSemaphorePermit) {
+        if let Err(error) = hands::unmake(self.hands(), &clone).await {
             tracing::debug!(%error, "a clone stays for now");
             lock(&self.lingering).push((clone, room));
         }
@@ -206,10 +202,16 @@ impl Shelf {
     /// Closes what was idle for long enough, and what is no longer mounted. Awaited where blocking is allowed.
     pub(super) async fn tidy(&self) {
         self.close(|held, used| {
-            let is_gone = matches!(&held.way, Way::Cloned(clone, _) if !Clones::is_there(clone, &held.top));
+            let is_gone = matches!(&held.way, Way::Cloned(clone, _) if !self.is_there(clone, &held.top));
             is_gone || used.is_none_or(|used| used.elapsed() >= self.idle)
         })
         .await;
+    }
+
+    /// Whether `top` is still mounted where `clone` was. Blocks.
+    fn is_there(&self, clone: &str, top: &OwnedFd) -> bool {
+        let found = fs::metadata(self.folder.join(clone)).ok().map(|found| found.dev());
+        found == rustix::fs::fstat(top).ok().map(|top| top.st_dev)
     }
 
     /// Closes what nobody uses and of which `is_due` is true.
@@ -316,16 +318,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::super::fake::{Stage, names};
-    use super::super::owner::Owner;
+    use super::super::own::Own;
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn snapshot(label: &str) -> SnapshotName {
         SnapshotName::parse(&format!("tank/b@{label}")).unwrap()
+    }
+
+    fn shelf(stage: &Stage, most: usize, idle: Duration) -> Arc<Shelf> {
+        Shelf::new(Arc::new(stage.own(most)), stage.folder(), most, idle, || ())
+    }
+
+    /// One where `labels` are shown, and the tag of its holds.
+    fn seeing(stage: &Stage, labels: &[&str]) -> (Arc<Shelf>, String) {
+        let own: Own = stage.own_seeing(4, Some(stage.shows(labels)));
+        let tag = format!("backupfs:{}", own.clones.owner.text());
+        (Shelf::new(Arc::new(own), stage.folder(), 4, Duration::ZERO, || ()), tag)
     }
 
     fn count(stage: &Stage, begins: &str) -> usize {
@@ -335,13 +346,13 @@ mod tests {
     #[tokio::test]
     async fn the_first_look_makes_a_clone_and_the_next_uses_it() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 4, HOUR, || ());
+        let shelf = shelf(&stage, 4, HOUR);
         let wanted = snapshot("s1");
-        let (one, two) = (shelf.take(&wanted, None), shelf.take(&wanted, None));
+        let (one, two) = (shelf.take(&wanted, false), shelf.take(&wanted, false));
         let (one, two) = futures_util::future::join(one, two).await;
         assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
         shelf.tidy().await;
-        let again = shelf.take(&snapshot("s1"), None).await.unwrap();
+        let again = shelf.take(&snapshot("s1"), false).await.unwrap();
         assert_eq!(names(&again.top), ["a", "h@+x"]);
         assert_eq!(count(&stage, "clone"), 1);
         assert_eq!(shelf.count(), 1);
@@ -350,9 +361,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_idle_goes_and_what_is_used_stays() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 4, Duration::ZERO, || ());
-        let used = shelf.take(&snapshot("s1"), None).await.unwrap();
-        drop(shelf.take(&snapshot("s2"), None).await.unwrap());
+        let shelf = shelf(&stage, 4, Duration::ZERO);
+        let used = shelf.take(&snapshot("s1"), false).await.unwrap();
+        drop(shelf.take(&snapshot("s2"), false).await.unwrap());
         shelf.tidy().await;
         assert_eq!((shelf.count(), count(&stage, "destroy")), (1, 1));
         drop(used);
@@ -365,9 +376,9 @@ mod tests {
     #[tokio::test]
     async fn for_a_new_clone_the_one_used_longest_ago_goes() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 2, HOUR, || ());
+        let shelf = shelf(&stage, 2, HOUR);
         for label in ["s1", "s2", "s1", "s3"] {
-            drop(shelf.take(&snapshot(label), None).await.unwrap());
+            drop(shelf.take(&snapshot(label), false).await.unwrap());
         }
         let there: Vec<_> = ["s1", "s2", "s3"]
             .iter()
@@ -379,38 +390,38 @@ mod tests {
     #[tokio::test]
     async fn when_all_are_in_use_who_comes_is_told() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 1, HOUR, || ());
-        let used = shelf.take(&snapshot("s1"), None).await.unwrap();
+        let shelf = shelf(&stage, 1, HOUR);
+        let used = shelf.take(&snapshot("s1"), false).await.unwrap();
         let waiting = {
             let shelf = Arc::clone(&shelf);
-            tokio::spawn(async move { shelf.take(&snapshot("s2"), None).await })
+            tokio::spawn(async move { shelf.take(&snapshot("s2"), false).await })
         };
         tokio::time::sleep(PAUSE).await;
         drop(used);
         drop(waiting.await.unwrap().unwrap());
-        let _used = shelf.take(&snapshot("s2"), None).await.unwrap();
-        let error = shelf.take(&snapshot("s3"), None).await.err().unwrap();
+        let _used = shelf.take(&snapshot("s2"), false).await.unwrap();
+        let error = shelf.take(&snapshot("s3"), false).await.err().unwrap();
         assert_eq!(error.to_string(), "all 1 clones are in use (max-clones)");
     }
 
     #[tokio::test]
     async fn what_was_unmounted_from_outside_is_made_anew() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 4, HOUR, || ());
-        drop(shelf.take(&snapshot("s1"), None).await.unwrap());
+        let shelf = shelf(&stage, 4, HOUR);
+        drop(shelf.take(&snapshot("s1"), false).await.unwrap());
         let mounted = fs::read_dir(stage.folder()).unwrap().next().unwrap().unwrap().path();
         rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::DETACH).unwrap();
         shelf.tidy().await;
         assert_eq!(shelf.count(), 0);
-        assert_eq!(names(&shelf.take(&snapshot("s1"), None).await.unwrap().top), ["a", "h@+x"]);
+        assert_eq!(names(&shelf.take(&snapshot("s1"), false).await.unwrap().top), ["a", "h@+x"]);
         assert_eq!((count(&stage, "clone"), count(&stage, "destroy")), (2, 1));
     }
 
     #[tokio::test]
     async fn a_clone_that_cannot_be_destroyed_is_tried_again() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 4, Duration::ZERO, || ());
-        drop(shelf.take(&snapshot("s1"), None).await.unwrap());
+        let shelf = shelf(&stage, 4, Duration::ZERO);
+        drop(shelf.take(&snapshot("s1"), false).await.unwrap());
         stage.refuse("destroy", "cannot destroy: out of space");
         shelf.tidy().await;
         assert_eq!((shelf.count(), shelf.room.available_permits()), (1, 3));
@@ -422,9 +433,9 @@ mod tests {
     #[tokio::test]
     async fn the_end_closes_everything_and_nothing_is_opened_after_it() {
         let Some(stage) = Stage::new() else { return };
-        let shelf = Shelf::new(stage.clones(), 4, HOUR, || ());
-        let used = shelf.take(&snapshot("s1"), None).await.unwrap();
-        drop(shelf.take(&snapshot("s2"), None).await.unwrap());
+        let shelf = shelf(&stage, 4, HOUR);
+        let used = shelf.take(&snapshot("s1"), false).await.unwrap();
+        drop(shelf.take(&snapshot("s2"), false).await.unwrap());
         let ending = {
             let shelf = Arc::clone(&shelf);
             tokio::spawn(async move { shelf.end().await })
@@ -433,20 +444,17 @@ mod tests {
         drop(used);
         ending.await.unwrap();
         assert_eq!((shelf.count(), count(&stage, "destroy")), (0, 2));
-        let error = shelf.take(&snapshot("s2"), None).await.err().unwrap();
+        let error = shelf.take(&snapshot("s2"), false).await.err().unwrap();
         assert_eq!(error.kind(), Kind::Unavailable);
     }
 
     #[tokio::test]
     async fn what_zfs_shows_is_held_while_it_is_used() {
         let Some(stage) = Stage::new() else { return };
-        let dir = stage.folder().join("shown");
-        fs::create_dir_all(dir.join("s1/h@+x")).unwrap();
-        let tag = format!("backupfs:{}", Owner::this().unwrap().text());
+        let (shelf, tag) = seeing(&stage, &["s1"]);
         stage.fake.answers(&format!("hold {tag} tank/b@s1"), "");
         stage.fake.answers(&format!("release {tag} tank/b@s1"), "");
-        let shelf = Shelf::new(stage.clones(), 4, Duration::ZERO, || ());
-        let held = shelf.take(&snapshot("s1"), Some(&dir)).await.unwrap();
+        let held = shelf.take(&snapshot("s1"), true).await.unwrap();
         assert_eq!(names(&held.top), ["h@+x"]);
         assert_eq!((count(&stage, "hold"), count(&stage, "clone")), (1, 0));
         shelf.tidy().await;
@@ -454,19 +462,16 @@ mod tests {
         drop(held);
         shelf.tidy().await;
         assert_eq!((shelf.count(), count(&stage, "release")), (0, 1));
-        let gone = shelf.take(&snapshot("s9"), Some(&dir)).await.err().unwrap();
+        let gone = shelf.take(&snapshot("s9"), true).await.err().unwrap();
         assert_eq!(gone.kind(), Kind::NotFound);
     }
 
     #[tokio::test]
     async fn without_the_right_to_hold_it_is_shown_all_the_same() {
         let Some(stage) = Stage::new() else { return };
-        let dir = stage.folder().join("shown");
-        fs::create_dir_all(dir.join("s1")).unwrap();
-        let tag = format!("backupfs:{}", Owner::this().unwrap().text());
+        let (shelf, tag) = seeing(&stage, &["s1"]);
         stage.fake.refuses(&format!("hold {tag} tank/b@s1"), "cannot hold 'tank/b@s1': permission denied");
-        let shelf = Shelf::new(stage.clones(), 4, Duration::ZERO, || ());
-        drop(shelf.take(&snapshot("s1"), Some(&dir)).await.unwrap());
+        drop(shelf.take(&snapshot("s1"), true).await.unwrap());
         shelf.tidy().await;
         assert_eq!((shelf.count(), count(&stage, "release")), (0, 0));
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,10 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::catalogue::{Catalogue, Entry, Found};
+use super::hands;
 use super::layout::Layout;
-use super::listing::{self, FileSystem};
+use super::listing::{FileSystem, Listed};
+use super::own::MountedAt;
 use super::shelf::Shelf;
 use super::snapdir;
 use super::tops::{Sets, Tops};
@@ -26,9 +28,6 @@ const SURVEY: Duration = Duration::from_secs(3);
 
 /// So many snapshots are looked at by a refresh.
 const LOOKS: usize = 8;
-
-/// Where a dataset is mounted, as the table of mounts tells: for those whose property does not.
-pub type MountedAt = Box<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
 
 /// A dataset or a pattern, open.
 pub struct Zfs {
@@ -63,8 +62,7 @@ impl Zfs {
     }
 
     pub(super) async fn list(&self) -> Result<Found> {
-        let (dataset, is_deep) = (self.layout.above(), self.layout.is_pattern());
-        let listed = listing::list(&self.shelf.clones().tool, dataset, is_deep).await?;
+        let listed = Listed::read(&hands::list(self.shelf.hands()).await?, self.layout.above())?;
         let at = |system: &FileSystem| {
             let own = system.mountpoint.clone().filter(|_| system.is_mounted);
             own.or_else(|| (self.mounted_at)(system.name.as_str()))
@@ -166,7 +164,7 @@ fn take(shelf: &Shelf, entry: &Entry) -> Result<Arc<super::shelf::Held>> {
     if entry.is_locked {
         return Err(locked(entry));
     }
-    let taken = Handle::current().block_on(shelf.take(&entry.name, entry.shown.as_deref()));
+    let taken = Handle::current().block_on(shelf.take(&entry.name, entry.shown.is_some()));
     taken.map_err(|error| gone(error, entry))
 }
 

@@ -38,14 +38,13 @@ fn spec(stage: &Stage) -> Spec {
     Spec {
         name: "nightly".to_owned(),
         layout: Layout::parse("tank/b").unwrap(),
-        parent: None,
-        tool: stage.fake.tool(),
+        hands: Arc::new(stage.own(4)),
         folder: stage.folder(),
-        is_kernel_s: true,
         idle: Duration::from_secs(3600),
         most: 4,
         times: Times::new(None, TimeZone::UTC).unwrap(),
-        mounted_at: Box::new(|_| None),
+        mounted_at: Arc::new(|_| None),
+        rights: None,
         shared: Shared::new(Budget::of(16 << 20)),
     }
 }
@@ -110,7 +109,7 @@ async fn a_tree_outlives_its_clone() {
 #[tokio::test]
 async fn of_more_snapshots_than_clones_all_can_be_looked_at() {
     let Some(stage) = stage(&["s1", "s2", "s3"]) else { return };
-    let source = open(Spec { most: 1, ..spec(&stage) }).await.unwrap();
+    let source = open(Spec { most: 1, hands: Arc::new(stage.own(1)), ..spec(&stage) }).await.unwrap();
     for round in 0..2 {
         for at in 0..3 {
             let opened = opened(&source, at).await.unwrap();
@@ -169,8 +168,9 @@ async fn what_zfs_shows_needs_no_clone() {
         fs::create_dir_all(at.join(".zfs/snapshot").join(label).join(set)).unwrap();
     }
     let mounted = at.clone();
-    let mounted_at = Box::new(move |_: &str| Some(mounted.clone()));
-    let source = open(Spec { mounted_at, ..spec(&stage) }).await.unwrap();
+    let mounted_at = Arc::new(move |_: &str| Some(mounted.clone()));
+    let hands = Arc::new(stage.own_seeing(4, Some(at)));
+    let source = open(Spec { mounted_at, hands, ..spec(&stage) }).await.unwrap();
     let sets: Vec<_> = source.snapshots().iter().map(|s| s.given.set.clone().unwrap()).collect();
     assert_eq!(sets, [Arc::from(&b"h@+x"[..]), Arc::from(&b"h@+y"[..])]);
     opened(&source, 1).await.unwrap();

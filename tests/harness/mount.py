@@ -2,6 +2,7 @@
 import contextlib, os, pathlib, signal, subprocess, time
 
 from cases import FIXTURES, PROJECT, Skip, children, mounts_below, run, scratch, until
+from rights import called
 
 MOUNT_SECONDS = 30
 
@@ -66,7 +67,7 @@ class Mount:
         daemons = children() - before
         assert len(daemons) == 1, f"{len(daemons)} processes left by a mount, expected the daemon alone"
         self.daemon = daemons.pop()
-        self.pid = next(iter(children(self.daemon)), self.daemon)
+        self.pid = next(iter(called("serve", self.daemon)), self.daemon)
 
     def __truediv__(self, name):
         return self.path / name

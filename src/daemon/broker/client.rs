@@ -73,7 +73,7 @@ impl Broker {
         }
     }
 
-    /// A line to a new steward; the one before ends.
+    /// A line to a new steward.
     pub(super) fn steward(&self) -> Result<OwnedFd> {
         self.have(&Ask::Steward)
     }

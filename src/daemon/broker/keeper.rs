@@ -1,6 +1,6 @@
 //! What a broker does for its worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -27,8 +27,8 @@ pub(super) struct Keeper {
     rights: Option<Arc<dyn Rights>>,
     /// Goes with this.
     _socket: Option<Socket>,
-    /// Likewise.
-    _steward: Option<Child>,
+    /// Likewise; each source has its own.
+    stewards: VecDeque<Child>,
     /// By the number of their source. They outlive this: they have to clear up.
     wardens: HashMap<usize, Child>,
 }
@@ -36,7 +36,14 @@ pub(super) struct Keeper {
 impl Keeper {
     pub fn new(config: Config, mountpoint: PathBuf) -> Self {
         let mount = OwnMount::new(mountpoint, translate::mount_spec(&config));
-        Keeper { config, mount, rights: None, _socket: None, _steward: None, wardens: HashMap::new() }
+        Keeper {
+            config,
+            mount,
+            rights: None,
+            _socket: None,
+            stewards: VecDeque::new(),
+            wardens: HashMap::new(),
+        }
     }
 
     /// Detaches the mount if it is there and is ours.
@@ -94,7 +101,12 @@ impl Keeper {
 
     fn steward(&mut self) -> Result<OwnedFd> {
         let (steward, line) = steward::start()?;
-        self._steward = Some(steward);
+        self.stewards.retain_mut(|before| matches!(before.try_wait(), Ok(None)));
+        // One that waits for a disk lives on.
+        if self.stewards.len() > self.config.sources.len() {
+            self.stewards.pop_front();
+        }
+        self.stewards.push_back(steward);
         Ok(line)
     }
 
@@ -109,6 +121,14 @@ impl Keeper {
         let (warden, line) = warden::start(source, &self.config.mount.log)?;
         self.wardens.insert(number, warden);
         Ok(line)
+    }
+
+    /// Waits for the end of the wardens, which nobody asks any more.
+    pub async fn wardens_ended(&mut self) {
+        for warden in self.wardens.values_mut() {
+            // One that cannot be waited for is gone.
+            let _ = warden.wait().await;
+        }
     }
 
     fn access_log(&self) -> Result<OwnedFd> {

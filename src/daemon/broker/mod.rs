@@ -43,6 +43,9 @@ use crate::observe::logging::{self, LogTarget};
 /// A worker that was told to end and has not, so long after, is killed.
 const GRACE: Duration = signals::DRAIN.saturating_add(Duration::from_secs(2));
 
+/// Wardens clear up within this, or are left to do so alone: a unit whose main process ended has what is left killed.
+const CLEARING: Duration = Duration::from_secs(15);
+
 /// A worker that can tell by itself that it is not ready in time does.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -148,7 +151,11 @@ impl Kept {
         let mut deadline = None;
         loop {
             match self.next(listening, deadline).await {
-                Event::Ended(status) => return self.ended(status),
+                Event::Ended(status) => {
+                    let code = self.ended(status);
+                    let _ = tokio::time::timeout(CLEARING, self.keeper.wardens_ended()).await;
+                    return code;
+                }
                 Event::Asked => listening = self.answer(),
                 Event::Late => {
                     tracing::error!("the serving process does not end, and is killed");

@@ -83,8 +83,12 @@ pub fn warden_handed_over() -> Result<()> {
     start_log(&orders.log)?;
     process::leave()?;
     let failed = |e| Error::io("cannot start threads", e).with_kind(Kind::System);
-    let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(AT_ONCE).enable_all();
-    let runtime = runtime.build().map_err(failed)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(AT_ONCE)
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     // What ends a whole group or unit ends the worker; after that this has still something to do.
     let _ignored = {
         let _runtime = runtime.enter();

@@ -188,10 +188,98 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread::JoinHandle;
+    use std::time::Instant;
 
+    use super::super::warden::tests::attending;
     use super::*;
-    use crate::config::Typed;
+    use crate::config::{Location, Typed};
+    use crate::daemon::kind::zfs;
+
+    /// Stands for `zfs`, `mount` and `umount`: a clone is a tmpfs with a file, mounted as zfs-fuse or as mount(8) does.
+    const SCRIPT: &str = r#"
+        echo "$0" "$@" >>"$LOG"
+        for last; do :; done
+        fill() { mount -t tmpfs none "$1" && echo data >"$1/a"; }
+        case "$0 $1" in
+        "zfs get") printf 'tank/b\ttype\tfilesystem\n' ;;
+        "zfs clone") for word; do case "$word" in mountpoint=/*) fill "${word#mountpoint=}" ;; esac; done ;;
+        "zfs destroy") : ;;
+        mount*) fill "$last" ;;
+        umount*) umount "$last" ;;
+        esac
+    "#;
+
+    /// The line to a warden in a thread, with these programs, and a directory: `clones` in it has the clones, `log` what
+    /// the programs were called with. `None` where nothing can be mounted.
+    fn stage() -> Option<(OwnedFd, JoinHandle<()>, tempfile::TempDir)> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root mounts");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("clones")).unwrap();
+        let script = format!("LOG={}/log\n{SCRIPT}", dir.path().display());
+        let program = |name: &str| ["sh", "-c", &script, name].map(str::to_owned).into();
+        let clones = Clones { zfs: program("zfs"), mount: program("mount"), ..Clones::default() };
+        let place = Location::Zfs("tank/b".into());
+        let own = zfs::own_in(&place, &clones, dir.path().join("clones")).map(Arc::new);
+        let (line, thread) = attending(own);
+        Some((line, thread, dir))
+    }
+
+    fn clones(dir: &Path) -> usize {
+        fs::read_dir(dir.join("clones")).unwrap().count()
+    }
+
+    #[test]
+    fn a_clone_comes_over_and_goes_with_whoever_asked() {
+        let Some((line, thread, dir)) = stage() else { return };
+        let line = Mutex::new(Some(line));
+        let taken = move || lock(&line).take().ok_or_else(|| Error::new(Kind::Unavailable, "started twice"));
+        let warden = Warden::started_by(Box::new(taken));
+        let listed = warden.ask(&Ask::List).unwrap();
+        assert!(matches!(&listed, Done::Printed(text) if text == "tank/b\ttype\tfilesystem\n"), "{listed:?}");
+        let made = |label: &str| match warden.ask(&Ask::Make(format!("tank/b@{label}"))).unwrap() {
+            Done::Made(name, top) => (name, top),
+            other => panic!("{other:?}"),
+        };
+        let (name, top) = made("s1");
+        let file = rustix::fs::openat(&top, "a", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
+        assert_eq!(std::io::read_to_string(File::from(file.unwrap())).unwrap(), "data\n");
+        let busy = warden.ask(&Ask::Unmake(name.clone())).unwrap_err();
+        assert_eq!(busy.kind(), Kind::Unavailable, "{busy}");
+        drop(top);
+        warden.ask(&Ask::Unmake(name)).unwrap();
+        assert_eq!(clones(dir.path()), 0);
+        made("s2");
+        made("s3");
+        assert_eq!(clones(dir.path()), 2);
+        drop(warden);
+        thread.join().unwrap();
+        assert_eq!(clones(dir.path()), 0, "nobody asks any more");
+    }
+
+    #[test]
+    fn a_clone_that_nobody_waits_for_any_more_is_undone() {
+        let Some((line, thread, dir)) = stage() else { return };
+        let (ours, theirs) = line::pair().unwrap();
+        drop(ours);
+        line::send(&line, &Ask::Make("tank/b@s".into()), &[theirs.as_fd()]).unwrap();
+        drop(theirs);
+        let deadline = Instant::now() + PATIENCE;
+        let log = || fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        while !log().contains("zfs destroy") {
+            assert!(Instant::now() < deadline, "{}", log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(line);
+        thread.join().unwrap();
+        assert_eq!((clones(dir.path()), log().matches("zfs clone").count()), (0, 1));
+    }
 
     /// A warden in a thread that answers `answers` questions with what is given, each time it is started.
     fn warden(answers: usize, said: fn() -> (Said, Option<File>)) -> (Arc<Warden>, Arc<AtomicUsize>) {

@@ -14,7 +14,7 @@ use crate::daemon::keep::Common;
 use crate::daemon::programs;
 use crate::error::{Context, Error, Kind, Result};
 use crate::source::names::Times;
-use crate::source::zfs::{self, Dataset, Layout, Means, Own, Spec, Tool};
+use crate::source::zfs::{self, Dataset, Hands, Layout, Means, Own, Spec, Tool};
 use crate::store::program::Program;
 use crate::{fuse, namespace};
 
@@ -38,7 +38,7 @@ pub(super) fn opener(source: &config::Source, common: &Common) -> Result<Opener>
 fn spec(source: &config::Source, common: &Common) -> Result<Spec> {
     let config::Clones { idle, most, .. } = source.clones;
     let zone = source.zone.as_deref().map(namespace::zone).transpose()?;
-    let hands = match &common.wardens {
+    let hands: Arc<dyn Hands> = match &common.wardens {
         Some(wardens) => wardens.hands(source)?,
         None => Arc::new(own(&source.location, &source.clones)?),
     };

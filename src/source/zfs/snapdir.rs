@@ -55,7 +55,8 @@ pub(super) async fn release(tool: &Tool, owner: &str, snapshot: &SnapshotName) -
     }
 }
 
-/// Ends the holds of processes that have ended on these snapshots. Answers how many there were; what cannot be ended is logged.
+/// Ends the holds of processes that have ended on these snapshots. Answers how many there were; what cannot be ended is
+/// logged.
 pub(super) async fn sweep(tool: &Tool, owner: &Owner, held: &[String]) -> Result<usize> {
     if held.is_empty() {
         return Ok(0);

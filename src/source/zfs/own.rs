@@ -219,7 +219,7 @@ impl Hands for Own {
                 }
                 Ask::SweepClones => self.clones.sweep().await.map(Done::Swept),
                 Ask::SweepHolds(names) => {
-                    let known = names.iter().map(|name| Ok(self.snapshot(name)?.to_string()));
+                    let known = names.iter().map(|name| self.snapshot(name).map(|known| known.to_string()));
                     let known: Vec<String> = known.collect::<Result<_>>()?;
                     snapdir::sweep(tool, owner, &known).await.map(Done::Swept)
                 }

@@ -5,7 +5,7 @@
 //! knows no path. It keeps two capabilities, and Landlock keeps it from opening anything. It is started
 //! when it is asked for first, and ends with its broker, or when nobody has the other end of its line.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -183,6 +183,7 @@ fn split(names: Option<Vec<u8>>) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::os::fd::AsFd;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rustix::fs::{Mode, OFlags, XattrFlags, lsetxattr};

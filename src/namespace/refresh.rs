@@ -196,8 +196,8 @@ impl Namespace {
     }
 
     /// Refreshes every source as often as was said of it, else every `Options::refresh`, counted from when it was listed, on
-    /// the current runtime until the returned task is aborted or the namespace is gone. From now on a look at a directory whose answers have grown
-    /// older than that starts a refresh too.
+    /// the current runtime until the returned task is aborted or the namespace is gone. From now on a look at a directory
+    /// whose answers have grown older than that starts a refresh too.
     pub fn spawn_refresh(self: &Arc<Self>) -> JoinHandle<()> {
         let runtime = tokio::runtime::Handle::current();
         let mut agenda = Agenda::default();

@@ -16,6 +16,8 @@ use crate::tree::{Content, Cookie, Dir, Entry, Node, Step};
 pub struct Browser {
     // Before the runtime that its end needs.
     tree: daemon::Tree,
+    // No source shows a listing that is older than it may be.
+    is_new: bool,
     runtime: Handle,
     _end: End,
 }
@@ -40,11 +42,11 @@ impl Browser {
         let config = repositories.config()?;
         let runtime = daemon::runtime()?;
         let tree = daemon::open(&config, runtime.handle())?;
-        runtime.block_on(tree.namespace.refresh_old());
+        let is_new = runtime.block_on(tree.namespace.refresh_old());
         for error in &tree.failed {
             eprintln!("backupfs: left out: {}", print::visible(error.to_string().as_bytes()));
         }
-        Ok(Browser { runtime: runtime.handle().clone(), _end: End(Some(runtime)), tree })
+        Ok(Browser { runtime: runtime.handle().clone(), _end: End(Some(runtime)), tree, is_new })
     }
 
     /// The tree.
@@ -52,9 +54,10 @@ impl Browser {
         &self.tree
     }
 
-    /// How a command ends that showed all it could: failed when a source is missing from what it showed.
+    /// How a command ends that showed all it could: failed when a source is missing from what it showed, or was shown as
+    /// it was listed too long ago.
     pub fn code(&self) -> Code {
-        if self.tree.failed.is_empty() { Code::Ok } else { Code::Failed }
+        if self.tree.failed.is_empty() && self.is_new { Code::Ok } else { Code::Failed }
     }
 
     /// Waits for an answer.

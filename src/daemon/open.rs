@@ -143,10 +143,11 @@ pub fn open_sources(config: &Config, runtime: &Handle) -> (Vec<Result<Arc<dyn So
     (opened, at_end)
 }
 
-/// A source that shows a listing from before it was opened lists anew: whoever examines it wants to hear of what there is.
+/// A source that shows a listing from before it was opened, or from a time that is still to come, lists anew: whoever examines it wants to hear of what there is.
 async fn as_it_is(opened: Result<Arc<dyn Source>>, begun: SystemTime) -> Result<Arc<dyn Source>> {
     let source = opened?;
-    if source.health().listed.is_some_and(|listed| listed < begun) {
+    let now = SystemTime::now();
+    if source.health().listed.is_some_and(|listed| !(begun..=now).contains(&listed)) {
         // What goes wrong is told by its health.
         let _ = source.refresh().await;
     }
@@ -186,6 +187,20 @@ pub(super) fn begin(opener: Result<Opener>) -> Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::namespace::fake::FakeSource;
+
+    #[tokio::test]
+    async fn whoever_examines_believes_no_listing_of_another_time() {
+        let now = SystemTime::now();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let begun = now - Duration::from_secs(100);
+        for (listed, refreshes) in [(since - 200, 1), (since - 50, 0), (since + 5000, 1)] {
+            let source = FakeSource::new("r");
+            source.listed_at(listed);
+            as_it_is(Ok(source.clone()), begun).await.unwrap();
+            assert_eq!(source.refreshes(), refreshes, "listed at {listed}, now it is {since}");
+        }
+    }
 
     #[test]
     fn the_first_of_several_failures_is_told_with_the_number_of_the_others() {

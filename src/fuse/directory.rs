@@ -55,7 +55,7 @@ impl OpenDir {
     /// Opens the directory that `node`, known as `ino` and found in the directory `parent`, is.
     pub fn open(ino: u64, lineage: Lineage, parent: u64, node: &Node) -> Result<OpenDir> {
         let dir = directory(node)?;
-        let origin = Arc::new(Origin::Listed { parent: ino, dir: dir.clone() });
+        let origin = Arc::new(Origin::Listed { parent: ino, dir: dir.clone(), apart: lineage.apart });
         Ok(OpenDir {
             ino,
             lineage,

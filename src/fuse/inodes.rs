@@ -34,6 +34,8 @@ pub(super) enum Origin {
         parent: u64,
         /// The directory.
         dir: Arc<dyn Dir>,
+        /// As in the directory's lineage.
+        apart: Option<u128>,
     },
     /// It was listed without attributes: its name finds it.
     Named {
@@ -41,6 +43,8 @@ pub(super) enum Origin {
         parent: u64,
         /// The directory.
         dir: Arc<dyn Dir>,
+        /// As in the directory's lineage.
+        apart: Option<u128>,
         /// Its name there.
         name: Box<[u8]>,
     },
@@ -79,18 +83,23 @@ impl Place {
     /// The node there, fetched again if need be. Errors: `Stale` when what is there now is not of `identity`.
     fn node(&self, identity: u128) -> Step<Node> {
         let gone = || Error::new(Kind::Stale, "no longer where it was");
-        let same = move |node: &Node| match node.meta.identity {
+        let same = move |node: &Node, apart| match node.meta.identity {
+            // It lies where it lay.
             Identity::Path => true,
-            Identity::Key(key) => key == identity,
+            key @ Identity::Key(_) => {
+                resolve(key, node.meta.kind, Lineage { identity: 0, apart }, b"") == identity
+            }
         };
         match &*self.origin {
             Origin::Held { node, .. } => Step::ok(node.clone()),
-            Origin::Listed { dir, .. } => {
-                let at = self.at;
-                dir.listing().map(move |listing| listing.node(at).filter(same).ok_or_else(gone))
+            Origin::Listed { dir, apart, .. } => {
+                let (at, apart) = (self.at, *apart);
+                dir.listing()
+                    .map(move |listing| listing.node(at).filter(|node| same(node, apart)).ok_or_else(gone))
             }
-            Origin::Named { dir, name, .. } => {
-                dir.lookup(name).map(move |node| node.filter(same).ok_or_else(gone))
+            Origin::Named { dir, apart, name, .. } => {
+                let apart = *apart;
+                dir.lookup(name).map(move |node| node.filter(|node| same(node, apart)).ok_or_else(gone))
             }
         }
     }
@@ -414,7 +423,7 @@ fn identity(ino: u64, entry: &Entry) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Content, Meta, Time, Validity};
+    use crate::tree::{Content, Listing, Meta, Time, Validity};
 
     fn node() -> Node {
         let meta = Meta::directory(Time::default(), Validity::Forever);
@@ -571,25 +580,53 @@ mod tests {
         assert_eq!(Inodes::new(root).get(ROOT).unwrap().identity, 1234);
     }
 
+    /// The one node of a directory, by any name and at any position.
+    #[derive(Clone)]
+    struct One(Node);
+
+    impl Dir for One {
+        fn lookup(&self, _: &[u8]) -> Step<Option<Node>> {
+            Step::ok(Some(self.0.clone()))
+        }
+        fn listing(&self) -> Step<Arc<dyn Listing>> {
+            Step::ok(Arc::new(self.clone()))
+        }
+    }
+
+    impl Listing for One {
+        fn visit(&self, _: Cookie, _: &mut dyn crate::tree::Sink) {}
+        fn node(&self, _: Cookie) -> Option<Node> {
+            Some(self.0.clone())
+        }
+    }
+
     #[test]
     fn a_node_that_is_another_one_now_is_stale() {
-        let inodes = Inodes::new(node());
-        let other = Node { meta: Meta { identity: Identity::Key(5), ..node().meta }, ..node() };
-        struct One(Node);
-        impl Dir for One {
-            fn lookup(&self, _: &[u8]) -> Step<Option<Node>> {
-                Step::ok(Some(self.0.clone()))
-            }
-            fn listing(&self) -> Step<Arc<dyn crate::tree::Listing>> {
-                Step::err(Error::new(Kind::Internal, "not listed here"))
+        let file =
+            |key, kind| Node { meta: Meta { identity: Identity::Key(key), kind, ..node().meta }, ..node() };
+        for (kind, apart) in [
+            (FileType::Dir, None),
+            (FileType::File, None),
+            (FileType::File, Some(7)),
+            (FileType::Dir, Some(7)),
+        ] {
+            let lineage = Lineage { identity: 1, apart };
+            let there = || Arc::new(One(file(5, kind)));
+            let origins = [
+                Origin::Named { parent: ROOT, dir: there(), apart, name: b"x"[..].into() },
+                Origin::Listed { parent: ROOT, dir: there(), apart },
+            ];
+            for origin in origins.map(Arc::new) {
+                let inodes = Inodes::new(node());
+                let found = |key| {
+                    let identity = resolve(Identity::Key(key), kind, lineage, b"x");
+                    let ino = inodes.enter(identity, Place { origin: origin.clone(), ..place() }, None);
+                    let Step::Ready(found) = inodes.get(ino).unwrap().node() else { panic!("waits") };
+                    found.map(|node| node.meta.identity).map_err(|error| error.kind())
+                };
+                assert_eq!(found(4).unwrap_err(), Kind::Stale, "{kind:?} {apart:?}");
+                assert_eq!(found(5).unwrap(), Identity::Key(5), "{kind:?} {apart:?}");
             }
         }
-        let named =
-            |dir| Arc::new(Origin::Named { parent: ROOT, dir: Arc::new(One(dir)), name: b"x"[..].into() });
-        let ino = inodes.enter(4, Place { origin: named(other.clone()), ..place() }, None);
-        let Step::Ready(Err(error)) = inodes.get(ino).unwrap().node() else { panic!("found") };
-        assert_eq!(error.kind(), Kind::Stale);
-        let ino = inodes.enter(5, Place { origin: named(other), ..place() }, None);
-        assert!(matches!(inodes.get(ino).unwrap().node(), Step::Ready(Ok(_))));
     }
 }

@@ -176,7 +176,12 @@ impl State {
         if let Some(child) = self.complete(dir, listing, entry, identity) {
             return child;
         }
-        let origin = Origin::Named { parent: dir.ino, dir: dir.dir.clone(), name: entry.name.into() };
+        let origin = Origin::Named {
+            parent: dir.ino,
+            dir: dir.dir.clone(),
+            apart: dir.lineage.apart,
+            name: entry.name.into(),
+        };
         let place = Place { origin: Arc::new(origin), at: entry.at, plain: false };
         let trail = self.trail(dir, entry);
         Child { identity, place, trail, attr: attr::placeholder(entry.kind, 0), attr_ttl: Duration::ZERO }

@@ -68,13 +68,14 @@ impl Rules {
 
     /// The names as listxattr(2) returns them, each ended by a NUL. `trusted.` is for the privileged, as elsewhere.
     pub fn list(&self, node: &Node, privileged: bool) -> Step<Bytes> {
-        let may_have = node.meta.has_xattrs || (privileged && self.shows(TRUSTED));
-        if !may_have || self.policy == XattrPolicy::None {
+        let is_shown = privileged && self.shows(TRUSTED);
+        if !(node.meta.has_xattrs || is_shown) || self.policy == XattrPolicy::None {
             return Step::ok(Bytes::new());
         }
         let Some(xattrs) = node.xattrs.clone() else { return Step::ok(Bytes::new()) };
         let (rules, node) = (self.clone(), node.clone());
-        xattrs.names().then(move |mut names| {
+        let names = if is_shown { xattrs.names() } else { xattrs.names_but_trusted() };
+        names.then(move |mut names| {
             names.retain(|name| rules.shows(name) && (privileged || !name.starts_with(TRUSTED)));
             rules.showable(&node, names)
         })
@@ -161,6 +162,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::error::{Error, Kind};
     use crate::fuse::{IdMap, Owner};
     use crate::tree::{Content, Time, Validity, Xattrs};
 
@@ -256,6 +258,30 @@ mod tests {
         let none = rules(XattrPolicy::None);
         assert!(now(none.list(&sample(), true)).is_empty());
         assert_eq!(now(none.get(&sample(), b"user.comment")), None);
+    }
+
+    /// Those of a file whose `trusted.` nobody tells.
+    struct Untold;
+
+    impl Xattrs for Untold {
+        fn get(&self, _: &[u8]) -> Step<Option<Bytes>> {
+            Step::ok(Some("value".into()))
+        }
+        fn names(&self) -> Step<Vec<Bytes>> {
+            Step::Ready(Err(Error::new(Kind::Unavailable, "nobody tells")))
+        }
+        fn names_but_trusted(&self) -> Step<Vec<Bytes>> {
+            Step::ok(vec!["user.comment".into()])
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_about_what_is_not_shown() {
+        let untold = Node { xattrs: Some(Arc::new(Untold)), ..sample() };
+        assert_eq!(&now(rules(XattrPolicy::All).list(&untold, false))[..], b"user.comment\0");
+        assert_eq!(&now(rules(XattrPolicy::User).list(&untold, true))[..], b"user.comment\0");
+        let Step::Ready(told) = rules(XattrPolicy::All).list(&untold, true) else { panic!("waits") };
+        assert_eq!(told.unwrap_err().kind(), Kind::Unavailable);
     }
 
     #[test]

@@ -41,6 +41,15 @@ impl Labels {
     }
 }
 
+impl Labels {
+    /// Names that were recorded, but for the ACL where that is not shown.
+    fn recorded(&self, names: impl FnOnce(&dyn Xattrs) -> Step<Vec<Bytes>>) -> Step<Vec<Bytes>> {
+        let Some(recorded) = &self.recorded else { return Step::ok(Vec::new()) };
+        let hidden = if self.without_acl { ACCESS_ACL } else { b"" };
+        names(&**recorded).map(move |names| Ok(names.into_iter().filter(|name| **name != *hidden).collect()))
+    }
+}
+
 impl Xattrs for Labels {
     fn get(&self, name: &[u8]) -> Step<Option<Bytes>> {
         if let Some(value) = self.label(name) {
@@ -53,9 +62,11 @@ impl Xattrs for Labels {
     }
 
     fn names(&self) -> Step<Vec<Bytes>> {
-        let Some(recorded) = &self.recorded else { return Step::ok(Vec::new()) };
-        let hidden = if self.without_acl { ACCESS_ACL } else { b"" };
-        recorded.names().map(move |names| Ok(names.into_iter().filter(|name| **name != *hidden).collect()))
+        self.recorded(|recorded| recorded.names())
+    }
+
+    fn names_but_trusted(&self) -> Step<Vec<Bytes>> {
+        self.recorded(|recorded| recorded.names_but_trusted())
     }
 }
 
@@ -72,6 +83,36 @@ mod tests {
     fn names(labels: &Labels) -> Vec<Bytes> {
         let Step::Ready(names) = labels.names() else { panic!("waits") };
         names.unwrap()
+    }
+
+    /// A file's of which all may see one attribute.
+    struct Two;
+
+    impl Xattrs for Two {
+        fn get(&self, _: &[u8]) -> Step<Option<Bytes>> {
+            Step::ok(None)
+        }
+        fn names(&self) -> Step<Vec<Bytes>> {
+            Step::ok(vec!["trusted.a".into(), "user.b".into()])
+        }
+        fn names_but_trusted(&self) -> Step<Vec<Bytes>> {
+            Step::ok(vec!["user.b".into()])
+        }
+    }
+
+    #[test]
+    fn for_whom_names_are_is_passed_on() {
+        let labels = Labels {
+            source: FakeSource::new("home"),
+            snapshot: fake::snapshot("ab"),
+            path: 0,
+            name: "20260301_030000".into(),
+            recorded: Some(Arc::new(Two)),
+            without_acl: true,
+        };
+        assert_eq!(names(&labels), ["trusted.a", "user.b"]);
+        let Step::Ready(names) = labels.names_but_trusted() else { panic!("waits") };
+        assert_eq!(names.unwrap(), ["user.b"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod dirs;
 mod exposition;
 #[cfg(test)]
 #[path = "../../tests/harness/fake_source.rs"]
-mod fake;
+pub(crate) mod fake;
 mod filter;
 mod generated;
 mod group;

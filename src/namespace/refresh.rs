@@ -38,8 +38,9 @@ impl Turn {
         let member = &self.seat.member;
         let is_new = member.source.health().listed.is_none();
         let mut result = member.source.refresh().await;
-        // It was only opened now, with a listing that was kept.
+        // It was only opened now, with a listing that was kept: that is shown until there is a newer one, if ever.
         if is_new && result.is_ok() && self.ns.rest_of(&self.seat).is_zero() {
+            self.ns.renew().await;
             result = member.source.refresh().await.map(|_| true);
         }
         let failed = self.seat.watch.turned(result.is_err());
@@ -138,13 +139,15 @@ impl Namespace {
         self.ask(self.seated(), self.groups.load().to_vec()).await;
     }
 
-    /// The same of the sources that list what is older than it is to be: for whoever looks once.
-    pub async fn refresh_old(self: &Arc<Self>) {
+    /// The same of the sources that list what is older than it is to be: for whoever looks once. False when one of them
+    /// failed, and what is shown of it is as old as it was.
+    pub async fn refresh_old(self: &Arc<Self>) -> bool {
         let mut old = self.seated();
         old.retain(|(_, seat)| self.rest_of(seat).is_zero());
         if !old.is_empty() {
-            self.ask(old, Vec::new()).await;
+            self.ask(old.clone(), Vec::new()).await;
         }
+        !old.iter().any(|(_, seat)| seat.watch.failing.load(Ordering::Relaxed))
     }
 
     /// The same of some of them.
@@ -193,8 +196,8 @@ impl Namespace {
     }
 
     /// Refreshes every source as often as was said of it, else every `Options::refresh`, counted from when it was listed, on
-    /// the current runtime until the returned task is aborted or the namespace is gone. From now on a look at a directory whose answers have grown
-    /// older than that starts a refresh too.
+    /// the current runtime until the returned task is aborted or the namespace is gone. From now on a look at a directory
+    /// whose answers have grown older than that starts a refresh too.
     pub fn spawn_refresh(self: &Arc<Self>) -> JoinHandle<()> {
         let runtime = tokio::runtime::Handle::current();
         let mut agenda = Agenda::default();
@@ -441,9 +444,35 @@ mod tests {
         old.listed_at(fake::LISTED - 61);
         new.listed_at(fake::LISTED - 59);
         old.put(vec![taken("aa", "h")]);
-        bed.ns.refresh_old().await;
+        assert!(bed.ns.refresh_old().await);
         assert_eq!((old.refreshes(), new.refreshes()), (1, 0));
         assert_eq!(bed.ls("/"), ["current", "at", "h@+"]);
+        new.down(down());
+        assert!(bed.ns.refresh_old().await, "it is new enough");
+        old.down(down());
+        assert!(!bed.ns.refresh_old().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_opened_late_shows_what_was_kept_whatever_becomes_of_listing_anew() {
+        let troubles: [fake::Trouble; 2] = [|late| late.stall(true), |late| late.down(down())];
+        for trouble in troubles {
+            let (late, slow) = (FakeSource::new("late").unlisted(), FakeSource::new("slow"));
+            late.listed_at(fake::LISTED - 100);
+            late.put(vec![taken("aa", "h")]);
+            late.before_refresh(2, trouble);
+            // Neither is whoever shows it waited for.
+            slow.stall(true);
+            let bed = Bed::new(&[&late, &slow]);
+            let ns = bed.ns.clone();
+            let task = tokio::spawn(async move { ns.refresh().await });
+            while late.refreshes() < 2 {
+                settle().await;
+            }
+            settle().await;
+            assert!(bed.has("h@+"));
+            task.abort();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,47 +6,24 @@ a directory cannot hold `a` once it held `a/b`.
 
 What was saved has the modes, owners and times that the files have, as s3fs writes them. Nobody has to sign. Standard library only.
 """
-import datetime, http.server, os, pathlib, re, socketserver, threading, urllib.parse
+import datetime, os, pathlib, re, urllib.parse
 from xml.sax.saxutils import escape
 
+from answering import Answering
 
-class Dated:
+
+class Dated(Answering):
     """versions: by key, what it was, the oldest first: (time, bytes, metadata), or (time, None, None) for a deletion."""
 
     set, variables = "bucket@+", {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
 
     def __init__(self):
         self.versions = {}
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_GET(self):
-                url = urllib.parse.urlsplit(self.path)
-                outer.answer(self, url.path, dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True)))
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__()
 
     def arguments(self):
         """What tells backupfs to open it."""
-        return ["-r", f"objects:s3:{self._endpoint}/bucket", "-o", "zone=UTC"]
-
-    def close(self):
-        """Ends it."""
-        self._server.shutdown()
-        self._server.server_close()
+        return ["-r", f"objects:s3:{self.endpoint}/bucket", "-o", "zone=UTC"]
 
     def backup(self, source, time):
         """Makes it hold what is in a directory; time as 2024-01-31 12:00:00. Gives the name of the moment."""

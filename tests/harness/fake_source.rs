@@ -143,6 +143,9 @@ pub fn recorded(above: &[(u32, u32, u16)]) -> Ancestors {
 
 type Trees = HashMap<(SnapshotId, usize), Result<Opened>>;
 
+/// What happens to a source.
+pub type Trouble = fn(&FakeSource);
+
 /// The source.
 pub struct FakeSource {
     id: String,
@@ -162,6 +165,8 @@ struct State {
     listed: Option<SystemTime>,
     /// From when what the next refresh finds will be.
     next_listed: SystemTime,
+    /// What happens to it before it answers the refresh of this number.
+    trouble: Option<(usize, Trouble)>,
 }
 
 /// When sources in memory have listed what they have, where nothing else is said: seconds since 1970.
@@ -185,6 +190,7 @@ impl FakeSource {
             trees: HashMap::new(),
             listed: Some(listed),
             next_listed: listed,
+            trouble: None,
         };
         Arc::new(FakeSource {
             id: id.into(),
@@ -218,6 +224,11 @@ impl FakeSource {
         let mut state = self.state.lock().unwrap();
         state.next_listed = when;
         state.listed = state.listed.map(|_| when);
+    }
+
+    /// What happens to it before it answers the refresh of this number, counted from 1.
+    pub fn before_refresh(&self, number: usize, trouble: Trouble) {
+        self.state.lock().unwrap().trouble = Some((number, trouble));
     }
 
     /// How often it was asked for news.
@@ -280,7 +291,11 @@ impl Source for FakeSource {
 
     fn refresh(&self) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async {
-            self.refreshes.fetch_add(1, Ordering::SeqCst);
+            let number = self.refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            let trouble = self.state.lock().unwrap().trouble;
+            if let Some((_, trouble)) = trouble.filter(|(at, _)| *at == number) {
+                trouble(self);
+            }
             let mut stalled = self.stalled.subscribe();
             let _ = stalled.wait_for(|stalled| !*stalled).await;
             let mut state = self.state.lock().unwrap();

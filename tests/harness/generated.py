@@ -5,7 +5,9 @@
 
 Object n is `dir-<n/1000>/object-<n>`, as large as n % 5000. Nobody has to sign. Standard library only.
 """
-import http.server, socketserver, threading, urllib.parse
+import urllib.parse
+
+from answering import Answering
 
 PAGE = 1000
 
@@ -24,40 +26,12 @@ def after(name):
     return low
 
 
-class Generated:
+class Generated(Answering):
     """count: objects; requests: how many pages were asked for."""
 
     def __init__(self, count):
         self.count, self.requests = count, 0
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_GET(self):
-                url = urllib.parse.urlsplit(self.path)
-                outer.answer(self, url.path, dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True)))
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass  # who asked has gone
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        """Ends it."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def answer(self, request, path, query):
         if "versioning" in query:

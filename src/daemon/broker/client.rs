@@ -21,9 +21,10 @@ use crate::fuse::{Device, Rights};
 /// A broker does nothing that takes long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks are answered in turn.
+/// Asks are answered in turn. There is no line any more once one was not: what came later would be taken for the answer
+/// to the next.
 pub struct Broker {
-    line: Mutex<OwnedFd>,
+    line: Mutex<Option<OwnedFd>>,
 }
 
 impl Broker {
@@ -35,15 +36,18 @@ impl Broker {
     fn at(line: OwnedFd) -> Result<Arc<Self>> {
         sockopt::set_socket_timeout(&line, sockopt::Timeout::Recv, Some(PATIENCE))
             .map_err(|e| Error::caused_by(Kind::System, "the line to the broker", e))?;
-        Ok(Arc::new(Broker { line: Mutex::new(line) }))
+        Ok(Arc::new(Broker { line: Mutex::new(Some(line)) }))
     }
 
     fn ask(&self, ask: &Ask, descriptors: &[BorrowedFd<'_>]) -> Result<(Said, Option<OwnedFd>)> {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line::send(&*line, ask, descriptors)?;
-        let answer = line::receive(&*line)?;
+        let mut kept = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let unusable = "the broker did not answer before, and is not asked any more: mount anew";
+        let line = kept.take().ok_or_else(|| Error::new(Kind::Unavailable, unusable))?;
+        line::send(&line, ask, descriptors)?;
+        let answer = line::receive(&line)?;
         let (said, descriptors) =
             answer.ok_or_else(|| Error::new(Kind::Unavailable, "the broker is gone"))?;
+        *kept = Some(line);
         Ok((said, descriptors.into_iter().next()))
     }
 
@@ -73,7 +77,7 @@ impl Broker {
         }
     }
 
-    /// A line to a new steward.
+    /// A line to a new steward, which ends when that is closed.
     pub(super) fn steward(&self) -> Result<OwnedFd> {
         self.have(&Ask::Steward)
     }
@@ -160,6 +164,27 @@ mod tests {
         assert_eq!(told.open_backing(null.as_fd()).unwrap(), 5);
         assert_eq!(told.open_backing(null.as_fd()).unwrap_err().raw_os_error(), Some(libc::ELOOP));
         assert_eq!(told.listen().unwrap_err().kind(), Kind::Internal, "no descriptor came");
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_taken_for_no_other() {
+        let (ours, theirs) = line::pair().unwrap();
+        let late = Broker::at(ours).unwrap();
+        let soon = Some(Duration::from_millis(50));
+        let line = late.line.lock().unwrap().as_ref().unwrap().try_clone().unwrap();
+        sockopt::set_socket_timeout(&line, sockopt::Timeout::Recv, soon).unwrap();
+        assert_eq!(late.leave().unwrap_err().kind(), Kind::TimedOut);
+        let asked = || line::receive::<Ask>(&theirs).unwrap().unwrap().0;
+        assert!(matches!(asked(), Ask::Leave));
+        line::send(&theirs, &Said::Done, &[]).unwrap();
+        let refused = late.leave().unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unavailable);
+        assert!(refused.to_string().contains("not asked any more"), "{refused}");
+        drop(line);
+        assert!(
+            line::receive::<Ask>(&theirs).unwrap().is_none(),
+            "the line is closed, and nothing else was asked"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -75,6 +76,15 @@ pub(super) fn receive<T: DeserializeOwned>(line: impl AsFd) -> Result<Option<(T,
     let message =
         serde_json::from_slice(message).map_err(|e| Error::caused_by(Kind::Internal, "broker", e))?;
     Ok(Some((message, descriptors)))
+}
+
+/// A descriptor that came, where what it leads to was opened. Errors: `BADF` for one of `O_PATH`, of which Landlock asks
+/// nothing: whoever has it may have no right to open the same.
+pub(super) fn opened(came: &OwnedFd) -> rustix::io::Result<BorrowedFd<'_>> {
+    match rustix::fs::fcntl_getfl(came)?.contains(OFlags::PATH) {
+        true => Err(Errno::BADF),
+        false => Ok(came.as_fd()),
+    }
 }
 
 fn lost(errno: Errno) -> Error {

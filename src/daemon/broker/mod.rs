@@ -15,6 +15,7 @@ mod warden;
 mod words;
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -48,6 +49,9 @@ const CLEARING: Duration = Duration::from_secs(15);
 
 /// A worker that can tell by itself that it is not ready in time does.
 const SLACK: Duration = Duration::from_secs(1);
+
+/// So many asks are answered before anything else is looked at.
+const AT_ONCE: usize = 32;
 
 /// Keeps the mount whose orders come on stdin, until its worker has ended. Answers with which code to end.
 pub fn broker_handed_over() -> Result<u8> {
@@ -156,7 +160,11 @@ impl Kept {
                     let _ = tokio::time::timeout(CLEARING, self.keeper.wardens_ended()).await;
                     return code;
                 }
-                Event::Asked => listening = self.answer(),
+                Event::Asked => {
+                    listening = self.answer();
+                    // What else has happened is noticed here, however much is asked for.
+                    tokio::task::yield_now().await;
+                }
                 Event::Late => {
                     tracing::error!("the serving process does not end, and is killed");
                     self.keeper.end();
@@ -182,37 +190,41 @@ impl Kept {
     async fn next(&mut self, listening: bool, deadline: Option<Instant>) -> Event {
         let unmounted = self.unmounted_until;
         tokio::select! {
-            status = self.worker.wait() => Event::Ended(status.ok()),
+            // What is asked for comes last, or a worker that asks without end would keep its broker from all else.
+            biased;
             _ = self.terminate.recv() => Event::Signal(Signal::TERM),
             _ = self.interrupt.recv() => Event::Signal(Signal::INT),
             _ = self.hangup.recv() => Event::Signal(Signal::HUP),
-            ready = self.line.readable(), if listening => {
-                // Before what is there is read, so that nothing that comes meanwhile is missed.
-                ready.map(|mut ready| ready.clear_ready()).ok();
-                Event::Asked
-            }
+            status = self.worker.wait() => Event::Ended(status.ok()),
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Late,
             () = tokio::time::sleep_until(unmounted.unwrap_or_else(Instant::now)), if unmounted.is_some() => Event::Unmounted,
+            _ = self.line.readable(), if listening => Event::Asked,
         }
     }
 
-    /// Answers all that is asked for. False when nothing more will be: the worker is about to end.
+    /// Answers what is asked for, up to [`AT_ONCE`]. False when nothing more will be: the worker is about to end.
     fn answer(&mut self) -> bool {
-        loop {
-            match self.answer_one() {
+        for _ in 0..AT_ONCE {
+            // The line is ready until there was nothing: what is left is answered next.
+            let received = self.line.try_io(Interest::READABLE, |line| match line::receive::<Ask>(line) {
+                Err(error) if error.kind() == Kind::TimedOut => Err(io::ErrorKind::WouldBlock.into()),
+                received => Ok(received),
+            });
+            let Ok(received) = received else { return true };
+            match received.and_then(|asked| self.answer_one(asked)) {
                 Ok(true) => {}
                 Ok(false) => return false,
-                Err(error) if error.kind() == Kind::TimedOut => return true,
                 Err(error) => {
                     tracing::error!(%error, "the serving process is not listened to any more");
                     return false;
                 }
             }
         }
+        true
     }
 
-    fn answer_one(&mut self) -> Result<bool> {
-        let Some((ask, descriptors)) = line::receive::<Ask>(self.line.get_ref())? else { return Ok(false) };
+    fn answer_one(&mut self, asked: Option<(Ask, Vec<OwnedFd>)>) -> Result<bool> {
+        let Some((ask, descriptors)) = asked else { return Ok(false) };
         if matches!(ask, Ask::Mount) {
             self.unmounted_until = None;
         }
@@ -249,4 +261,55 @@ fn worker(orders: &Orders, stdin: OwnedFd, line: OwnedFd) -> Result<Child> {
     command.arg0("backupfs").arg("serve").arg("--brokered").arg(&orders.mountpoint).stdin(stdin);
     let _line = process::leave_open(command.as_std_mut(), &line)?;
     command.spawn().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Typed, resolve};
+    use words::Said;
+
+    /// One whose worker asks for nothing by itself, and the worker's end of its line.
+    fn kept() -> (Kept, OwnedFd) {
+        let (ours, theirs) = line::pair().unwrap();
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        rustix::io::ioctl_fionbio(&theirs, true).unwrap();
+        // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
+        let line = unsafe { AsyncFd::register_with_interest(ours, Interest::READABLE) }.unwrap();
+        let config = resolve(&Typed { repos: vec!["/a".into()], ..Typed::default() }).unwrap();
+        let never = || signal(SignalKind::user_defined2()).unwrap();
+        let kept = Kept {
+            worker: Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap(),
+            line,
+            keeper: Keeper::new(config, "/no/mountpoint".into()),
+            mountpoint: "/no/mountpoint".into(),
+            unmounted_until: None,
+            mount_timeout: GRACE,
+            terminate: never(),
+            interrupt: never(),
+            hangup: never(),
+        };
+        (kept, theirs)
+    }
+
+    #[tokio::test]
+    async fn many_asks_are_answered_some_at_a_time_and_none_is_forgotten() {
+        let (mut kept, theirs) = kept();
+        let many = AT_ONCE + 5;
+        for _ in 0..many {
+            line::send(&theirs, &Ask::CloseBacking(1), &[]).unwrap();
+        }
+        for expected in [AT_ONCE, 5] {
+            assert!(matches!(kept.next(true, None).await, Event::Asked));
+            assert!(kept.answer());
+            let answered = std::iter::from_fn(|| line::receive::<Said>(&theirs).ok());
+            assert_eq!(answered.count(), expected);
+        }
+        let idle = tokio::time::timeout(Duration::from_millis(20), kept.next(true, None));
+        assert!(idle.await.is_err(), "nothing is asked for, and yet it is awake");
+        line::send(&theirs, &Ask::CloseBacking(1), &[]).unwrap();
+        drop(theirs);
+        assert!(matches!(kept.next(true, None).await, Event::Asked));
+        assert!(!kept.answer(), "nobody is left to ask");
+    }
 }

@@ -5,7 +5,7 @@
 //! knows no path. It keeps two capabilities, and Landlock keeps it from opening anything. It is started
 //! when it is asked for first, and ends with its broker, or when nobody has the other end of its line.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -72,7 +72,7 @@ pub fn steward_handed_over() -> Result<()> {
 fn answer_all(line: &OwnedFd) -> Result<()> {
     while let Some((question, descriptors)) = line::receive::<Question>(line)? {
         let answer = match descriptors.first() {
-            Some(open) => answer(&question, open.as_fd()),
+            Some(came) => line::opened(came).and_then(|open| answer(&question, open)),
             None => Err(Errno::BADF),
         };
         let (bytes, last) = match answer {
@@ -183,9 +183,10 @@ fn split(names: Option<Vec<u8>>) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::os::fd::AsFd;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use rustix::fs::{XattrFlags, lsetxattr};
+    use rustix::fs::{Mode, OFlags, XattrFlags, lsetxattr};
 
     use super::*;
 
@@ -239,6 +240,19 @@ mod tests {
         assert_eq!(steward.names(open.as_fd(), &all[0]).unwrap(), [b"trusted.long"]);
         assert_eq!(steward.value(open.as_fd(), &all[0], b"trusted.long").unwrap().unwrap(), long);
         assert_eq!(started.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_was_not_opened_is_not_told_about() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("plain"), "").unwrap();
+        let (steward, _) = steward(None);
+        for (flags, told) in [(OFlags::RDONLY, Ok(None)), (OFlags::PATH, Err(Errno::BADF))] {
+            let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let open = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
+            assert_eq!(steward.value(open.as_fd(), b"plain", b"trusted.x"), told, "{flags:?}");
+            assert_eq!(steward.names(open.as_fd(), b"plain").err(), told.err(), "{flags:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) enum Ask {
     UnderWay,
     /// The socket at which metrics are asked for.
     Listen,
-    /// A line to a new [steward](super::steward). Of more than there are sources the oldest ends.
+    /// A line to a [steward](super::steward), anew.
     Steward,
     /// A line to a [warden](super::warden) of the source of ZFS that has this number in the configuration, when the one
     /// before has ended.

@@ -10,9 +10,9 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -27,6 +27,12 @@ const QUEUE: usize = 1024;
 
 /// Whoever unmounts does not wait longer than this for what is still to be written.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// While the queue is full it is tried again so long after.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// That the log is too slow is told no more often than this.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Opens the file anew, after it was rotated. May block.
 pub type Opener = Box<dyn Fn() -> Result<File> + Send>;
@@ -63,10 +69,13 @@ pub struct AccessLog {
     queue: SyncSender<Message>,
     seen: Arc<Mutex<Seen>>,
     lost: Arc<AtomicU64>,
+    /// When it was told last that the log is too slow.
+    told: Mutex<Option<Instant>>,
 }
 
 enum Message {
-    Opened(Timestamp, Opened),
+    /// With what stands for the file.
+    Opened(Timestamp, u128, Opened),
     Reopen,
     Flush(Sender<()>),
 }
@@ -82,7 +91,7 @@ impl AccessLog {
             .name("access-log".into())
             .spawn(move || write_all(writer, &told, &of_writer, &mountpoint_of_lines))
             .map_err(|e| Error::caused_by(Kind::System, "cannot start a thread", e))?;
-        Ok(Arc::new(AccessLog { mountpoint, queue, seen, lost }))
+        Ok(Arc::new(AccessLog { mountpoint, queue, seen, lost, told: Mutex::default() }))
     }
 
     /// Whether it was told that `uid` opened what `identity` stands for.
@@ -90,17 +99,34 @@ impl AccessLog {
         lock(&self.seen).has((uid, identity))
     }
 
-    /// Tells that a file was opened, which `identity` stands for; a second time that does nothing.
+    /// Tells that a file was opened, which `identity` stands for; a second time that does nothing, if it was told.
     pub fn tell(&self, identity: u128, opened: Opened) {
-        if !lock(&self.seen).insert((opened.uid, identity)) {
+        let open = (opened.uid, identity);
+        // Held while it is sent, which does not wait: the writer may not forget it before it is known.
+        let mut seen = lock(&self.seen);
+        if seen.has(open) {
             return;
         }
-        if self.queue.try_send(Message::Opened(Timestamp::now(), opened)).is_err() {
+        if self.queue.try_send(Message::Opened(Timestamp::now(), identity, opened)).is_ok() {
+            seen.insert(open);
+        } else {
+            drop(seen);
             metrics::LOG_OPENS_LOST.add(1);
-            if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            if self.is_news(Instant::now()) {
                 tracing::error!(mountpoint = %self.mountpoint.display(), "the access log is too slow; it lacks opens");
             }
         }
+    }
+
+    /// Whether it is to be told again that the log is too slow.
+    fn is_news(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+        if is_news {
+            *told = Some(now);
+        }
+        is_news
     }
 
     /// Opens the file anew, because it was rotated, and begins to tell all opens again.
@@ -109,12 +135,19 @@ impl AccessLog {
         let _ = self.queue.try_send(Message::Reopen);
     }
 
-    /// Waits until all is written that was told, but not for ever.
+    /// Waits until all is written that was told, and how many opens are missing, but not for ever.
     pub fn flush(&self) {
+        let until = Instant::now() + PATIENCE;
         let (tell, told) = channel();
-        if self.queue.try_send(Message::Flush(tell)).is_ok() {
-            let _ = told.recv_timeout(PATIENCE);
+        let mut message = Message::Flush(tell);
+        while let Err(TrySendError::Full(again)) = self.queue.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = again;
+            std::thread::sleep(AGAIN);
         }
+        let _ = told.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -122,7 +155,13 @@ impl AccessLog {
 fn write_all(mut writer: Writer, told: &Receiver<Message>, seen: &Mutex<Seen>, mountpoint: &Path) {
     while let Ok(message) = told.recv() {
         let is_new = match message {
-            Message::Opened(time, opened) => writer.write(&line::opened(time, mountpoint, &opened)),
+            Message::Opened(time, identity, opened) => {
+                let is_new = writer.write(&line::opened(time, mountpoint, &opened));
+                if writer.is_failing() {
+                    lock(seen).remove((opened.uid, identity));
+                }
+                is_new
+            }
             Message::Reopen => {
                 // Whatever is new from here on comes after this message.
                 lock(seen).clear();
@@ -130,6 +169,7 @@ fn write_all(mut writer: Writer, told: &Receiver<Message>, seen: &Mutex<Seen>, m
                 false
             }
             Message::Flush(tell) => {
+                writer.end();
                 // Who stopped waiting had enough.
                 let _ = tell.send(());
                 false
@@ -209,11 +249,48 @@ mod tests {
         for file in 0..QUEUE + more {
             stuck.tell(file as u128, opened(7, "/a"));
         }
+        assert!(
+            stuck.knows(7, QUEUE as u128 - 1) && !stuck.knows(7, QUEUE as u128),
+            "what is lost is not known"
+        );
         drop(leave);
-        while stuck.lost.load(Ordering::Relaxed) > 0 {
-            std::thread::yield_now();
+        let text = || std::fs::read_to_string(&path).unwrap();
+        while text().lines().count() <= QUEUE {
+            stuck.flush();
         }
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(&format!("\"lost\":{more}}}")), "{}", &text[..200]);
+        assert!(text().contains(&format!("\"lost\":{more}}}")), "{}", &text()[..200]);
+        stuck.tell(QUEUE as u128, opened(7, "/a"));
+        while stuck.lost.load(Ordering::Relaxed) > 0 || text().lines().count() < QUEUE + 2 {
+            stuck.flush();
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_when_it_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access");
+        let confined = || Err(Error::new(Kind::Denied, "confined"));
+        let file = super::open(&path).unwrap();
+        let log = AccessLog::start(path.clone(), file, Box::new(confined), "/mnt".into()).unwrap();
+        log.tell(1, opened(0, "/a"));
+        while told(&path).is_empty() {
+            log.flush();
+        }
+        // What is written now is nobody's.
+        std::fs::remove_file(&path).unwrap();
+        log.tell(2, opened(0, "/b"));
+        while log.knows(0, 2) {
+            log.flush();
+        }
+        assert!(log.knows(0, 1));
+    }
+
+    #[test]
+    fn that_it_is_too_slow_is_told_once_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(&dir.path().join("access"));
+        let now = Instant::now();
+        let told = [0, 1, 59, 60, 61, 119, 121].map(|after| log.is_news(now + Duration::from_secs(after)));
+        assert_eq!(told, [true, false, false, true, false, false, true]);
     }
 }

@@ -34,6 +34,15 @@ impl Seen {
         true
     }
 
+    /// Forgets one: mostly of the last.
+    pub(super) fn remove(&mut self, open: Open) {
+        if self.known.remove(&open)
+            && let Some(at) = self.order.iter().rposition(|known| *known == open)
+        {
+            self.order.remove(at);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.order.clear();
@@ -55,6 +64,10 @@ mod tests {
         assert!(!seen.has((0, 5)) && seen.has((2, 0)));
         assert!(seen.insert((0, 5)));
         seen.clear();
-        assert!(seen.insert((0, 5)));
+        assert!(seen.insert((0, 5)) && seen.insert((1, 5)));
+        seen.remove((0, 5));
+        seen.remove((3, 5));
+        assert_eq!((seen.known.len(), seen.order.len()), (1, 1));
+        assert!(seen.has((1, 5)) && seen.insert((0, 5)));
     }
 }

@@ -63,6 +63,29 @@ impl Writer {
     pub(super) fn write(&mut self, line: &str) -> bool {
         let is_new =
             self.is_elsewhere() && self.refused.is_none_or(|at| at.elapsed() > AGAIN) && self.reopen();
+        if self.put(line) {
+            metrics::LOG_OPENS.add(1);
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            metrics::LOG_OPENS_LOST.add(1);
+        }
+        is_new
+    }
+
+    /// Whether the last line could not be written.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
+    /// Says what is missing: nothing may come after it.
+    pub(super) fn end(&mut self) {
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            self.put("");
+        }
+    }
+
+    /// Writes a line after what is to be said of those before it; false when that cannot be.
+    fn put(&mut self, line: &str) -> bool {
         let lost = self.lost.load(Ordering::Relaxed);
         let mut text = String::with_capacity(line.len() + 1);
         if self.is_torn {
@@ -75,7 +98,6 @@ impl Writer {
         match self.append(text.as_bytes()) {
             Ok(()) => {
                 self.lost.fetch_sub(lost, Ordering::Relaxed);
-                metrics::LOG_OPENS.add(1);
                 self.is_torn = false;
                 if std::mem::take(&mut self.is_failing) {
                     tracing::warn!(
@@ -83,16 +105,15 @@ impl Writer {
                         self.path.display()
                     );
                 }
+                true
             }
             Err(error) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                metrics::LOG_OPENS_LOST.add(1);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!("access-log {}: not written: {error}", self.path.display());
                 }
+                false
             }
         }
-        is_new
     }
 
     /// All in one call, so that lines of several mounts do not mix.
@@ -241,5 +262,11 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines.len(), lines[0], lines[1], lines[3]), (4, "one", "", "four"));
         assert!(lines[2].ends_with("\"lost\":2}"), "{text}");
+        writer.end();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "nothing is missing");
+        writer.lost.store(3, Ordering::Relaxed);
+        writer.end();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("\"lost\":3}\n"), "{text}");
+        assert_eq!(writer.lost.load(Ordering::Relaxed), 0);
     }
 }

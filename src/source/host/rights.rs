@@ -3,6 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::beneath;
@@ -12,7 +13,7 @@ use crate::tree::TRUSTED_XATTRS as TRUSTED;
 /// Who has the rights. Each call blocks, and is about what lies in an open directory, or about the directory itself where
 /// the name is empty. Errors: as the system calls have them, and `PERM` where nobody answers.
 pub trait Rights: Send + Sync {
-    /// The names of the entries of a directory that have attributes of `trusted.`; its position is at its beginning.
+    /// The names of the entries of a directory that have attributes of `trusted.`, wherever in it somebody has read to.
     fn entries(&self, dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>>;
 
     /// The names of the attributes of `trusted.` of one entry.
@@ -27,6 +28,8 @@ pub struct Own;
 
 impl Rights for Own {
     fn entries(&self, dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
+        // Whoever was asked before may have died on the way, and has left its position.
+        rustix::fs::seek(dir, SeekFrom::Start(0))?;
         let (mut way, mut found) = (Way::into(dir), Vec::new());
         beneath::visit(dir, |name, _| {
             // What cannot be asked now is asked about by itself, and that fails as it should.
@@ -64,7 +67,6 @@ fn trusted(way: &mut Way, entry: &[u8]) -> rustix::io::Result<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::io::Seek;
     use std::os::fd::AsFd;
 
     use rustix::fs::{XattrFlags, lsetxattr};
@@ -85,7 +87,7 @@ mod tests {
         }
         set("other", "user.b").unwrap();
         set("", "trusted.top").unwrap();
-        let mut open = File::open(dir.path()).unwrap();
+        let open = File::open(dir.path()).unwrap();
         let dir = || open.as_fd();
         assert_eq!(Own.entries(dir()).unwrap(), [b"has"]);
         assert_eq!(Own.names(dir(), b"has").unwrap(), [b"trusted.a"]);
@@ -98,7 +100,6 @@ mod tests {
             assert_eq!(Own.names(dir(), outside), Err(Errno::INVAL), "{outside:?}");
             assert_eq!(Own.value(dir(), outside, b"trusted.a"), Err(Errno::INVAL), "{outside:?}");
         }
-        open.rewind().unwrap();
         assert_eq!(Own.entries(open.as_fd()).unwrap(), [b"has"], "a second time too");
     }
 }

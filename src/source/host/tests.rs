@@ -338,6 +338,8 @@ async fn what_only_others_see_is_asked_for_once_a_directory() {
     assert!(!at(&node, "marked").await.meta.has_xattrs, "whoever is not privileged is answered at once");
     assert_eq!(get("marked", "user.x").await, None);
     assert!(other.asked().is_empty(), "nor is anybody asked for what all may see");
+    let public = attributes("marked").await.names_but_trusted().resolve().await.unwrap();
+    assert!(public.is_empty() && other.asked().is_empty(), "of what all may see neither");
     assert!(names("plain").await.is_empty());
     assert_eq!(other.asked(), ["entries "]);
     assert_eq!(names("marked").await, ["trusted.mark"]);

@@ -1,6 +1,7 @@
 //! Extended attributes of entries, whatever their type: a device is asked too, without being opened.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -9,6 +10,7 @@ use rustix::io::Errno;
 
 use super::descriptor::Descriptor;
 use super::directory::HostDir;
+use super::rights::Rights;
 use crate::error::{Error, Result};
 use crate::tree::{Step, TRUSTED_XATTRS as TRUSTED, Xattrs};
 
@@ -32,6 +34,30 @@ impl HostXattrs {
             let place = dir.place();
             let answer = place.open().and_then(|open| question(&dir, &open, &name));
             answer.map_err(|error| place.explain(Some(&*name).filter(|name| !name.is_empty()), error))
+        })
+    }
+
+    /// Their names; those of `trusted.` as far as `rights` tell them.
+    fn listed(&self, rights: Option<Arc<dyn Rights>>) -> Step<Vec<Bytes>> {
+        let is_bare = self.dir.has_no_xattrs(&self.name);
+        if is_bare && rights.is_none() {
+            return Step::ok(Vec::new());
+        }
+        self.ask(move |dir, open, name| {
+            let failed = |e: Errno| Error::io("listxattr", e.into());
+            let list = if is_bare { Vec::new() } else { list(Way::into(open).to(name)).map_err(failed)? };
+            if list.is_empty() {
+                dir.note_no_xattrs(name);
+            }
+            let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            let mut names: Vec<_> = names.map(Bytes::copy_from_slice).collect();
+            if let Some(rights) = rights
+                && dir.may_be_trusted(&*rights, open, name).map_err(failed)?
+            {
+                let trusted = rights.names(open.as_fd(), name).map_err(failed)?;
+                names.extend(trusted.into_iter().map(Bytes::from));
+            }
+            Ok(names)
         })
     }
 }
@@ -66,27 +92,11 @@ impl Xattrs for HostXattrs {
     }
 
     fn names(&self) -> Step<Vec<Bytes>> {
-        let rights = self.dir.rights().filter(|_| self.dir.is_trusted(&self.name) != Some(false));
-        let is_bare = self.dir.has_no_xattrs(&self.name);
-        if is_bare && rights.is_none() {
-            return Step::ok(Vec::new());
-        }
-        self.ask(move |dir, open, name| {
-            let failed = |e: Errno| Error::io("listxattr", e.into());
-            let list = if is_bare { Vec::new() } else { list(Way::into(open).to(name)).map_err(failed)? };
-            if list.is_empty() {
-                dir.note_no_xattrs(name);
-            }
-            let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-            let mut names: Vec<_> = names.map(Bytes::copy_from_slice).collect();
-            if let Some(rights) = rights
-                && dir.may_be_trusted(&*rights, open, name).map_err(failed)?
-            {
-                let trusted = rights.names(open.as_fd(), name).map_err(failed)?;
-                names.extend(trusted.into_iter().map(Bytes::from));
-            }
-            Ok(names)
-        })
+        self.listed(self.dir.rights().filter(|_| self.dir.is_trusted(&self.name) != Some(false)))
+    }
+
+    fn names_but_trusted(&self) -> Step<Vec<Bytes>> {
+        self.listed(None)
     }
 }
 

@@ -134,6 +134,15 @@ impl Pool {
         let all = output(command("zfs").args(["list", "-H", "-o", "name"]));
         all.lines().filter(|name| name.contains("/backupfs-")).map(str::to_owned).collect()
     }
+
+    /// How many hold the snapshots of `seen`, the first night's first. Sources of other tests may have left holds.
+    fn holds() -> Vec<u32> {
+        let of = |night| {
+            let snapshot = format!("pool/seen@{night}");
+            output(command("zfs").args(["get", "-Hp", "-o", "value", "userrefs", &snapshot]))
+        };
+        NIGHTS.map(|night| of(night).trim().parse().unwrap()).into()
+    }
 }
 
 /// Starts zfs-fuse, which ends with this process's namespace.
@@ -263,14 +272,15 @@ mod inside {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "run by the test above, which starts zfs-fuse"]
     async fn where_snapshots_are_shown_nothing_is_cloned_and_what_is_used_is_held() {
-        let before = Pool::clones();
+        let (before, held_before) = (Pool::clones(), Pool::holds());
         let source = open("pool/seen").await;
         is_what_was_saved(&*source).await;
         assert_eq!(Pool::clones(), before);
+        let held: Vec<u32> = held_before.iter().map(|holds| holds + 1).collect();
+        assert_eq!(Pool::holds(), held, "one more on each snapshot");
         let held = command("zfs").args(["destroy", &format!("pool/seen@{}", NIGHTS[0])]).output().unwrap();
         assert!(!held.status.success(), "{held:?}");
         source.end().await;
-        let snapshot = format!("pool/seen@{}", NIGHTS[0]);
-        assert_eq!(output(command("zfs").args(["get", "-H", "-o", "value", "userrefs", &snapshot])), "0\n");
+        assert_eq!(Pool::holds(), held_before);
     }
 }

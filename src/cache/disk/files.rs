@@ -92,7 +92,7 @@ impl Files {
             });
             // Where nothing could be read, it may be there next time.
             if payload.is_none() && bytes.is_some() {
-                self.table.remove(key);
+                self.table.remove_at(key, *spot);
             }
             if let Some(place) = found.get_mut(*place) {
                 *place = payload;

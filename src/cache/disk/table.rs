@@ -119,13 +119,22 @@ impl Table {
 
     /// Forgets where the record of `key` lies.
     pub(super) fn remove(&self, key: &Key) {
+        self.remove_where(key, |_| true);
+    }
+
+    /// Forgets that the record of `key` lies at `spot`: meanwhile there may be another, which is good.
+    pub(super) fn remove_at(&self, key: &Key, spot: Spot) {
+        self.remove_where(key, |known| known == spot);
+    }
+
+    fn remove_where(&self, key: &Key, is_it: impl Fn(Spot) -> bool) {
         let (at, known) = self.place(key);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(mut bucket) = self.read(at) else { return };
         let (slots, _) = bucket.as_chunks_mut::<SLOT>();
         slots
             .iter_mut()
-            .filter(|slot| decode(slot).is_some_and(|(print, _)| print == known))
+            .filter(|slot| decode(slot).is_some_and(|(print, spot)| print == known && is_it(spot)))
             .for_each(|slot| *slot = [0; SLOT]);
         // What cannot be written cannot be forgotten: the record is checked again each time.
         let _ = self.file.write_all_at(&bucket, at);
@@ -241,6 +250,17 @@ mod tests {
         assert!((1..500).all(|n| made.table.find(&key(n)).is_none()));
         made.table.put(&key(1), spot(1), alive).unwrap();
         assert_eq!(other.find(&key(1)), Some(spot(1)));
+    }
+
+    #[test]
+    fn who_finds_an_old_record_damaged_takes_the_new_one_from_nobody() {
+        let made = made(1 << 20);
+        made.table.put(&key(1), spot(1), alive).unwrap();
+        made.table.put(&key(1), spot(2), alive).unwrap();
+        made.table.remove_at(&key(1), spot(1));
+        assert_eq!(made.table.find(&key(1)), Some(spot(2)));
+        made.table.remove_at(&key(1), spot(2));
+        assert_eq!(made.table.find(&key(1)), None);
     }
 
     #[test]

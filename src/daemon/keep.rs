@@ -15,7 +15,7 @@ use crate::source::chunked::Shared;
 use crate::store::ObjectStore;
 
 /// Whoever unmounts does not wait longer than this for what is still to be written to the cache.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shared by all sources. Cheap to clone.
 #[derive(Clone)]

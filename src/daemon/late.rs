@@ -134,6 +134,12 @@ impl Source for Late {
             },
         }
     }
+
+    fn retire(&self) {
+        if let Some(source) = self.opened.get() {
+            source.retire();
+        }
+    }
 }
 
 #[cfg(test)]

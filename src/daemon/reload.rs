@@ -149,7 +149,8 @@ impl Reload {
     async fn check_limits(&self, plan: &Plan, new: &Config) -> Result<()> {
         let says = "lies outside of what may be read since it was mounted; mount anew for it";
         let refuse = |what: &str| Err(Error::new(Kind::Usage, format!("{what} {says}")));
-        if let Some(wardens) = &self.common.wardens
+        let wardens = self.common.wardens.as_deref();
+        if (wardens.is_some() || self.limits.is_some())
             && let Some(source) = plan.sources.iter().find(|source| is_unknown(wardens, source))
         {
             return refuse(&source.title);
@@ -192,9 +193,9 @@ impl Reload {
     }
 }
 
-/// Whether nobody keeps the ZFS of a source: it was not there when the mount was made.
-fn is_unknown(wardens: &Wardens, source: &config::Source) -> bool {
-    source.kind == config::SourceKind::Zfs && !wardens.know(source)
+/// Whether nobody keeps the ZFS of a source: it was not there when the mount was made, or there are no wardens at all.
+fn is_unknown(wardens: Option<&Wardens>, source: &config::Source) -> bool {
+    source.kind == config::SourceKind::Zfs && !wardens.is_some_and(|wardens| wardens.know(source))
 }
 
 /// Runs what may take its time: files, commands, a wrong disk.

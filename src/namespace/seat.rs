@@ -71,8 +71,9 @@ impl Namespace {
         let desk = &mut *desk;
         let mut seats = self.seats.load().to_vec();
         for (seat, contribution) in seats.iter_mut().zip(&mut desk.contributions) {
-            if seat.as_ref().is_some_and(|seat| gone(seat.member.source.name())) {
-                (*seat, *contribution) = (None, Contribution::nothing());
+            if let Some(old) = seat.take_if(|seat| gone(seat.member.source.name())) {
+                old.member.source.retire();
+                *contribution = Contribution::nothing();
             }
         }
         for (seat, contribution) in new {

@@ -148,6 +148,9 @@ pub trait Source: Send + Sync {
 
     /// How it is doing. Never fetches.
     fn health(&self) -> SourceHealth;
+
+    /// It is shown no more, though somebody may still read it: what it keeps for the next look may go. Never blocks.
+    fn retire(&self) {}
 }
 
 impl Ancestor {

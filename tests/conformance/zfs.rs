@@ -184,7 +184,7 @@ async fn open(dataset: &str) -> Arc<Zfs> {
         parent: None,
         tool: Tool { zfs: program("zfs"), mount: program("mount"), umount: program("umount") },
         folder: folder.clone(),
-        is_kernel_s: false,
+        is_kernel_s: Box::new(|| false),
         most,
         mounted_at: Arc::new(|_| None),
     };

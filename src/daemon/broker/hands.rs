@@ -12,12 +12,12 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::client::Broker;
 use super::line;
-use super::warden::Said;
+use super::warden::{Said, Taken};
 use crate::config::{self, Clones, Config, SourceKind};
 use crate::error::{Error, Kind, Result};
 use crate::source::zfs::{Ask, Done, Hands};
 
-/// A question is given up after so long: longer than any program of the warden's may take.
+/// A question is given up after so long: longer than two programs of the warden's may take, one after the other.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// No listing is longer; the same as for the program that prints it.
@@ -146,7 +146,12 @@ fn ask_on(line: &OwnedFd, ask: &Ask) -> std::result::Result<Done, Silence> {
     line::send(line, ask, &[theirs.as_fd()]).map_err(silence)?;
     drop(theirs);
     let (said, descriptors) = line::receive::<Said>(&ours).map_err(silence)?.ok_or(Silence::Gone)?;
-    understood(said, descriptors.into_iter().next()).map_err(failed)
+    let done = understood(said, descriptors.into_iter().next()).map_err(failed)?;
+    if matches!(done, Done::Made(..) | Done::Seen { .. }) {
+        // Else it takes back what it gave. Where it has ended, what came is good all the same, and goes by its follower.
+        let _ = line::send(&ours, &Taken, &[]);
+    }
+    Ok(done)
 }
 
 fn understood(said: Said, with: Option<OwnedFd>) -> Result<Done> {
@@ -226,8 +231,8 @@ mod tests {
         let program = |name: &str| ["sh", "-c", &script, name].map(str::to_owned).into();
         let clones = Clones { zfs: program("zfs"), mount: program("mount"), ..Clones::default() };
         let place = Location::Zfs("tank/b".into());
-        let own = zfs::own_in(&place, &clones, dir.path().join("clones")).map(Arc::new);
-        let (line, thread) = attending(own);
+        let folder = dir.path().join("clones");
+        let (line, thread) = attending(move || zfs::own_in(&place, &clones, folder.clone()));
         Some((line, thread, dir))
     }
 
@@ -265,11 +270,21 @@ mod tests {
 
     #[test]
     fn a_clone_that_nobody_waits_for_any_more_is_undone() {
+        is_undone(drop);
+    }
+
+    #[test]
+    fn a_clone_that_came_and_was_not_taken_is_undone() {
+        is_undone(|ours| drop(line::receive::<Said>(&ours).unwrap()));
+    }
+
+    /// Has a clone made, of which the answer is given to `asker`.
+    fn is_undone(asker: impl FnOnce(OwnedFd)) {
         let Some((line, thread, dir)) = stage() else { return };
         let (ours, theirs) = line::pair().unwrap();
-        drop(ours);
         line::send(&line, &Ask::Make("tank/b@s".into()), &[theirs.as_fd()]).unwrap();
         drop(theirs);
+        asker(ours);
         let deadline = Instant::now() + PATIENCE;
         let log = || fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         while !log().contains("zfs destroy") {

@@ -27,7 +27,7 @@ pub(super) struct Keeper {
     mount: OwnMount,
     rights: Option<Arc<dyn Rights>>,
     /// Goes with this.
-    _socket: Option<Socket>,
+    socket: Option<Socket>,
     stewards: Stewards,
     /// By the number of their source. They outlive this: they have to clear up.
     wardens: HashMap<usize, Child>,
@@ -37,7 +37,7 @@ impl Keeper {
     pub fn new(config: Config, mountpoint: PathBuf) -> Self {
         let mount = OwnMount::new(mountpoint, translate::mount_spec(&config));
         let stewards = Stewards::up_to(MOST_STEWARDS);
-        Keeper { config, mount, rights: None, _socket: None, stewards, wardens: HashMap::new() }
+        Keeper { config, mount, rights: None, socket: None, stewards, wardens: HashMap::new() }
     }
 
     /// Detaches the mount if it is there and is ours.
@@ -106,8 +106,10 @@ impl Keeper {
         Ok(line)
     }
 
-    /// Waits for the end of the wardens, which nobody asks any more.
+    /// Waits for the end of the wardens, which nobody asks any more. What else is kept goes before: with the device the
+    /// kernel has readers of a worker that was killed wait.
     pub async fn wardens_ended(&mut self) {
+        (self.rights, self.socket) = (None, None);
         for warden in self.wardens.values_mut() {
             // One that cannot be waited for is gone.
             let _ = warden.wait().await;
@@ -124,7 +126,7 @@ impl Keeper {
         let path = self.config.mount.metrics_socket.as_deref();
         let path = path.ok_or_else(|| Error::new(Kind::Internal, "broker: no metrics-socket"))?;
         let (socket, listener) = Socket::open(path)?;
-        self._socket = Some(socket);
+        self.socket = Some(socket);
         Ok(listener.into())
     }
 }

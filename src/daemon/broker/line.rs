@@ -27,7 +27,7 @@ pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     pair.map_err(|e| Error::caused_by(Kind::System, "socket", e))
 }
 
-/// Sends a message. Errors: `Unavailable` when the other end is gone.
+/// Sends a message. Errors: `Unavailable` when the other end is gone, `TimedOut` when it does not read.
 pub(super) fn send(line: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
     let bytes = serde_json::to_vec(message).map_err(|e| Error::caused_by(Kind::Internal, "broker", e))?;
     if bytes.len() > LONGEST || descriptors.len() > DESCRIPTORS {
@@ -59,7 +59,6 @@ pub(super) fn receive<T: DeserializeOwned>(line: impl AsFd) -> Result<Option<(T,
             Ok(received) => break received,
             Err(Errno::INTR) => {}
             Err(Errno::CONNRESET) => return Ok(None),
-            Err(Errno::AGAIN) => return Err(Error::new(Kind::TimedOut, "broker: no answer")),
             Err(errno) => return Err(lost(errno)),
         }
     };
@@ -88,7 +87,11 @@ pub(super) fn opened(came: &OwnedFd) -> rustix::io::Result<BorrowedFd<'_>> {
 }
 
 fn lost(errno: Errno) -> Error {
-    Error::caused_by(Kind::Unavailable, "the broker is gone", errno)
+    match errno {
+        Errno::PIPE | Errno::CONNRESET => Error::caused_by(Kind::Unavailable, "the broker is gone", errno),
+        Errno::AGAIN => Error::new(Kind::TimedOut, "broker: no answer"),
+        errno => Error::caused_by(Kind::System, "the line to the broker", errno),
+    }
 }
 
 #[cfg(test)]

@@ -44,8 +44,9 @@ use crate::observe::logging::{self, LogTarget};
 /// A worker that was told to end and has not, so long after, is killed.
 const GRACE: Duration = signals::DRAIN.saturating_add(Duration::from_secs(2));
 
-/// Wardens clear up within this, or are left to do so alone: a unit whose main process ended has what is left killed.
-const CLEARING: Duration = Duration::from_secs(15);
+/// Wardens clear up within this, or are left to do so alone: a unit whose main process ended has what is left killed. With
+/// [`GRACE`] it is less than what packaging/systemd allows.
+const CLEARING: Duration = Duration::from_secs(12);
 
 /// A worker that can tell by itself that it is not ready in time does.
 const SLACK: Duration = Duration::from_secs(1);

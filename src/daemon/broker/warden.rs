@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -29,8 +30,8 @@ use crate::source::zfs::{Ask, Done, Hands, Own};
 /// So many questions are answered at a time; one more is refused.
 const AT_ONCE: usize = 64;
 
-/// Questions that are under way when nobody asks any more are waited for so long: a little more than a program may take.
-const UNDER_WAY: Duration = Duration::from_secs(30);
+/// Whoever got a clone or a hold says so within this; else it is undone.
+const TAKEN: Duration = Duration::from_secs(5);
 
 /// What a warden is for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +57,10 @@ pub(super) enum Said {
     /// It could not be done.
     Failed(Kind, String),
 }
+
+/// What whoever asked answers when it has a clone or a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Taken;
 
 /// Starts one for `source`; answers with the worker's end of its line.
 pub(super) fn start(source: &config::Source, log: &Log) -> Result<(Child, OwnedFd)> {
@@ -94,8 +99,7 @@ pub fn warden_handed_over() -> Result<()> {
         let _runtime = runtime.enter();
         [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal)
     };
-    let own = zfs::own(&orders.place, &orders.clones).map(Arc::new);
-    attend(&line, &own, &runtime);
+    attend(&line, || zfs::own(&orders.place, &orders.clones), &runtime);
     runtime.shutdown_background();
     Ok(())
 }
@@ -107,9 +111,10 @@ fn start_log(log: &Log) -> Result<()> {
     logging::start(file.map_or(LogTarget::System, LogTarget::File), log.level.into())
 }
 
-/// Has every question answered that comes, and clears up when none will.
-fn attend(line: &OwnedFd, own: &Result<Arc<Own>>, runtime: &Runtime) {
+/// Has every question answered that comes, by hands that are made for the first, and clears up when none will come.
+fn attend(line: &OwnedFd, hands: impl Fn() -> Result<Own>, runtime: &Runtime) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut own: Option<Arc<Own>> = None;
     loop {
         let (ask, reply) = match line::receive::<Ask>(line) {
             Ok(Some((ask, descriptors))) => match descriptors.into_iter().next() {
@@ -127,30 +132,33 @@ fn attend(line: &OwnedFd, own: &Result<Arc<Own>>, runtime: &Runtime) {
                 break;
             }
         };
-        let own = match (own, Arc::clone(&room).try_acquire_owned()) {
-            (Ok(own), Ok(turn)) => Ok((Arc::clone(own), turn)),
-            (Err(error), _) => Err(error.clone()),
-            (_, Err(_)) => Err(Error::new(Kind::Unavailable, "ZFS is asked too much at a time")),
-        };
-        let handle = runtime.handle().clone();
-        match own {
-            Ok((own, turn)) => drop(runtime.spawn_blocking(move || {
-                answer(&own, ask, &reply, &handle);
-                drop(turn);
-            })),
-            Err(error) => drop(say(&reply, Err(error))),
+        if own.is_none() {
+            match hands() {
+                Ok(made) => own = Some(Arc::new(made)),
+                Err(error) => drop(say(&reply, Err(error))),
+            }
+        }
+        let Some(own) = own.clone() else { continue };
+        match Arc::clone(&room).try_acquire_owned() {
+            Ok(turn) => {
+                let handle = runtime.handle().clone();
+                drop(runtime.spawn_blocking(move || {
+                    answer(&own, ask, &reply, &handle);
+                    drop(turn);
+                }));
+            }
+            Err(_) => {
+                let error = Error::new(Kind::Unavailable, "ZFS is asked too much at a time");
+                drop(say(&reply, Err(error)));
+            }
         }
     }
-    let Ok(own) = own else { return };
-    runtime.block_on(async {
-        let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
-        // What hangs is left to the next start.
-        let _ = tokio::time::timeout(UNDER_WAY, room.acquire_many(all)).await;
-        own.end().await;
-    });
+    if let Some(own) = own {
+        runtime.block_on(own.end(|| room.available_permits() == AT_ONCE));
+    }
 }
 
-/// Answers a question. What nobody waits for any more is undone.
+/// Answers a question. What nobody takes is undone.
 fn answer(own: &Own, ask: Ask, reply: &OwnedFd, runtime: &Handle) {
     let undo = match &ask {
         Ask::Look(snapshot) => Some(Ask::Release(snapshot.clone())),
@@ -163,11 +171,22 @@ fn answer(own: &Own, ask: Ask, reply: &OwnedFd, runtime: &Handle) {
         _ => None,
     };
     let said = say(reply, done);
-    if let (Err(error), Some(undo)) = (said, undo) {
+    if let Some(undo) = undo
+        && let Err(error) = said.and_then(|()| taken(reply))
+    {
         tracing::debug!(%error, "what was asked of ZFS is undone");
-        if let Err(error) = runtime.block_on(own.ask(undo)) {
-            tracing::debug!(%error, "it stays for now");
-        }
+        runtime.block_on(own.undo(undo));
+    }
+}
+
+/// Waits until whoever asked has what it was sent. Errors: it never will.
+fn taken(reply: &OwnedFd) -> Result<()> {
+    let failed = |e| Error::caused_by(Kind::Unavailable, "the socket of an answer", e);
+    set_socket_timeout(reply, Timeout::Recv, Some(TAKEN)).map_err(failed)?;
+    rustix::io::ioctl_fionbio(reply, false).map_err(failed)?;
+    match line::receive::<Taken>(reply)? {
+        Some((Taken, _)) => Ok(()),
+        None => Err(Error::new(Kind::Unavailable, "nobody waits for it")),
     }
 }
 
@@ -204,11 +223,13 @@ pub(super) mod tests {
     use super::*;
 
     /// A warden in a thread, with the rights of this process; the end of the answer is that of the thread.
-    pub fn attending(own: Result<Arc<Own>>) -> (OwnedFd, std::thread::JoinHandle<()>) {
+    pub fn attending(
+        hands: impl Fn() -> Result<Own> + Send + 'static,
+    ) -> (OwnedFd, std::thread::JoinHandle<()>) {
         let (ours, theirs) = line::pair().unwrap();
         let thread = std::thread::spawn(move || {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            attend(&theirs, &own, &runtime);
+            attend(&theirs, hands, &runtime);
         });
         (ours, thread)
     }
@@ -221,18 +242,18 @@ pub(super) mod tests {
     }
 
     /// Hands whose programs print what they are called with and fail.
-    fn own() -> Result<Arc<Own>> {
+    fn own() -> Result<Own> {
         let clones = config::Clones {
             zfs: ["sh", "-c", "echo said >&2; exit 1", "zfs"].map(str::to_owned).into(),
             ..config::Clones::default()
         };
         let place = config::Location::Zfs("tank/b".into());
-        zfs::own_in(&place, &clones, "/nowhere".into()).map(Arc::new)
+        zfs::own_in(&place, &clones, "/nowhere".into())
     }
 
     #[test]
     fn hostile_questions_are_refused_and_the_next_is_answered() {
-        let (line, thread) = attending(own());
+        let (line, thread) = attending(own);
         // No question, one without a socket, and sockets that are none or that nobody reads.
         line::send(&line, &"zfs destroy -r tank", &[]).unwrap();
         line::send(&line, &Ask::List, &[]).unwrap();
@@ -259,13 +280,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_it_cannot_be_is_told_whoever_asks() {
-        let (line, thread) = attending(Err(Error::new(Kind::System, "no directory for clones")));
-        let said = asked(&line, &Ask::List);
-        assert!(
-            matches!(&said, Said::Failed(Kind::System, says) if says == "no directory for clones"),
-            "{said:?}"
-        );
+    fn what_it_cannot_be_is_told_whoever_asks_and_tried_again() {
+        let tries = std::sync::atomic::AtomicUsize::new(0);
+        let hands = move || match tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 | 1 => Err(Error::new(Kind::System, "no directory for clones")),
+            _ => own(),
+        };
+        let (line, thread) = attending(hands);
+        for says in ["no directory for clones", "no directory for clones", "said", "said"] {
+            let said = asked(&line, &Ask::List);
+            assert!(matches!(&said, Said::Failed(_, told) if told == says), "{said:?}, not {says}");
+        }
         drop(line);
         thread.join().unwrap();
     }

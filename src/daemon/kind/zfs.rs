@@ -71,7 +71,7 @@ pub fn own_in(place: &Location, clones: &config::Clones, folder: PathBuf) -> Res
         parent: parent.as_deref().map(Dataset::new).transpose()?,
         tool: Tool { zfs: program(zfs), umount: program(&unmounting(mount)), mount: program(mount) },
         folder,
-        is_kernel_s: is_kernel_s(),
+        is_kernel_s: Box::new(is_kernel_s),
         most: *most,
         mounted_at: Arc::new(mounted_at),
     })

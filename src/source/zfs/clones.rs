@@ -30,6 +30,13 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 const NEEDS: &str = "cannot make a clone";
 
+/// So many clones are made and destroyed at a time, of the kernel's ZFS; of zfs-fuse one, which hangs when mounts come and
+/// go beside each other.
+pub(super) const TURNS: u32 = 8;
+
+/// Whether the kernel knows ZFS. Asked each time: its module may be loaded late.
+pub type IsKernelS = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Where and how clones are made.
 pub(super) struct Clones {
     pub tool: Tool,
@@ -39,9 +46,9 @@ pub(super) struct Clones {
     pub owner: Owner,
     /// A directory of this user alone, in which they are mounted.
     pub folder: PathBuf,
-    /// The kernel knows ZFS; else it is zfs-fuse.
-    pub is_kernel_s: bool,
-    /// So many are made and destroyed at a time: zfs-fuse hangs when mounts come and go beside each other.
+    /// Else it is zfs-fuse.
+    pub is_kernel_s: IsKernelS,
+    /// [`TURNS`] of them, of which zfs-fuse takes all.
     pub turns: Semaphore,
 }
 
@@ -86,7 +93,11 @@ impl Clones {
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>> {
-        self.turns.acquire().await.map_err(|e| Error::caused_by(Kind::Internal, "waiting for a turn", e))
+        let turns = if (self.is_kernel_s)() { 1 } else { TURNS };
+        self.turns
+            .acquire_many(turns)
+            .await
+            .map_err(|e| Error::caused_by(Kind::Internal, "waiting for a turn", e))
     }
 
     /// A new name, and a new directory for it.
@@ -99,14 +110,15 @@ impl Clones {
     }
 
     async fn mounted(&self, snapshot: &SnapshotName, clone: &Clone) -> Result<OwnedFd> {
-        let private = clone.dir.to_str().filter(|_| !self.is_kernel_s).unwrap_or("legacy");
+        let is_kernel_s = (self.is_kernel_s)();
+        let private = clone.dir.to_str().filter(|_| !is_kernel_s).unwrap_or("legacy");
         let mountpoint = format!("mountpoint={private}");
         let owner = format!("{OWNER}={}", self.owner.text());
         let (from, to) = (snapshot.to_string(), clone.name.as_str());
         let set = ["-o", "readonly=on", "-o", "canmount=noauto", "-o", &mountpoint, "-o", &owner];
         let cloned = self.tool.zfs(&[&["clone"], &set[..], &[&from, to]].concat()).await;
         cloned.map_err(|refusal| remedy(refusal.error, NEEDS))?;
-        if self.is_kernel_s {
+        if is_kernel_s {
             let mounted = self.tool.mount(to, clone.dir.as_os_str()).await;
             mounted.map_err(|refusal| locked(refusal, &snapshot.dataset))?;
         }

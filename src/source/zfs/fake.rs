@@ -132,8 +132,8 @@ impl Stage {
             parent: Dataset::new("tank/b").unwrap(),
             owner: Owner::this().unwrap(),
             folder: self.folder(),
-            is_kernel_s: true,
-            turns: tokio::sync::Semaphore::new(2),
+            is_kernel_s: Box::new(|| true),
+            turns: tokio::sync::Semaphore::new(8),
         }
     }
 
@@ -149,7 +149,7 @@ impl Stage {
             parent: None,
             tool: self.fake.tool(),
             folder: self.folder(),
-            is_kernel_s: true,
+            is_kernel_s: Box::new(|| true),
             most,
             mounted_at: Arc::new(move |_| mounted.clone()),
         };

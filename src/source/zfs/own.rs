@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join, join_all};
 use tokio::sync::{Mutex as Turns, OwnedSemaphorePermit, Semaphore};
 
-use super::clones::{Clone as ZfsClone, Clones};
+use super::clones::{Clone as ZfsClone, Clones, IsKernelS, TURNS};
 use super::hands::{Ask, Done, Hands};
 use super::layout::Layout;
 use super::listing;
@@ -24,10 +24,6 @@ use crate::error::{Error, Kind, Result};
 
 /// Where a dataset is mounted, as the table of mounts tells.
 pub type MountedAt = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
-
-/// So many clones are made and destroyed at a time, of the kernel's ZFS; of zfs-fuse one, which hangs when mounts come and
-/// go beside each other.
-const TURNS: usize = 8;
 
 /// What is still in use at the end is waited for so long.
 const END: Duration = Duration::from_secs(10);
@@ -45,9 +41,9 @@ pub struct Means {
     pub tool: Tool,
     /// A directory of this user alone, in which clones are mounted; of UTF-8, as ZFS wants mountpoints.
     pub folder: PathBuf,
-    /// The kernel knows ZFS; else it is zfs-fuse.
-    pub is_kernel_s: bool,
-    /// So many clones there may be.
+    /// Whether the kernel knows ZFS now; else it is zfs-fuse.
+    pub is_kernel_s: IsKernelS,
+    /// So many clones there may be, and as many again while the source is opened anew beside itself.
     pub most: usize,
     /// Where a dataset is mounted, unless its property says so.
     pub mounted_at: MountedAt,
@@ -61,8 +57,18 @@ pub struct Own {
     mounted_at: MountedAt,
     room: Arc<Semaphore>,
     /// By the last component of their names.
-    made: Mutex<HashMap<String, (ZfsClone, OwnedSemaphorePermit)>>,
+    made: Mutex<HashMap<String, Arc<Made>>>,
+    /// What could not be undone yet.
+    unwanted: Mutex<Vec<Ask>>,
     holds: Mutex<HashMap<SnapshotName, Arc<Turns<usize>>>>,
+}
+
+/// A clone that was asked for.
+struct Made {
+    clone: ZfsClone,
+    /// Held while it is destroyed.
+    turn: Turns<()>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Own {
@@ -72,44 +78,58 @@ impl Own {
         let owner =
             Owner::this().ok_or_else(|| Error::new(Kind::System, "/proc does not tell this process"))?;
         let parent = parent.unwrap_or_else(|| layout.above().clone());
-        let turns = Semaphore::new(if is_kernel_s { TURNS } else { 1 });
+        let turns = Semaphore::new(TURNS as usize);
         Ok(Own {
             clones: Clones { tool, parent, owner, folder, is_kernel_s, turns },
             layout,
             most,
             mounted_at,
-            room: Arc::new(Semaphore::new(most)),
+            room: Arc::new(Semaphore::new(most.saturating_mul(2).min(Semaphore::MAX_PERMITS))),
             made: Mutex::default(),
+            unwanted: Mutex::default(),
             holds: Mutex::default(),
         })
     }
 
-    /// Takes away what was asked for and not taken back, and what ended processes left: nobody asks any more. What stays in
-    /// use is left to the next start.
-    pub async fn end(&self) {
-        let deadline = Instant::now() + END;
-        loop {
-            let made: Vec<String> = lock(&self.made).keys().cloned().collect();
-            for name in made {
-                if let Err(error) = self.unmake(&name).await {
-                    tracing::debug!(%error, "a clone stays for now");
+    /// Takes away what was asked for and not taken back: nobody asks any more. What is under way until `is_quiet` may make
+    /// more of it. What stays in use is left to the next start.
+    pub async fn end(&self, is_quiet: impl Fn() -> bool) {
+        let all = async {
+            loop {
+                let was_quiet = is_quiet();
+                self.take_away().await;
+                if was_quiet && self.left() == 0 {
+                    return;
                 }
+                tokio::time::sleep(PAUSE).await;
             }
-            let held: Vec<SnapshotName> = lock(&self.holds).keys().cloned().collect();
-            for snapshot in held {
-                if let Err(error) = self.release(&snapshot).await {
-                    tracing::debug!(%error, "a hold stays for now");
-                }
-            }
-            let left = lock(&self.made).len() + lock(&self.holds).len();
-            if left == 0 {
-                return;
-            }
-            if Instant::now() >= deadline {
-                tracing::warn!("{left} clones or holds are left; they go when backupfs starts again");
-                return;
-            }
-            tokio::time::sleep(PAUSE).await;
+        };
+        if tokio::time::timeout(END, all).await.is_err() {
+            tracing::warn!("{} clones or holds are left; they go when backupfs starts again", self.left());
+        }
+    }
+
+    /// Takes away what there is, all at once: one pool may hang.
+    async fn take_away(&self) {
+        let made: Vec<String> = lock(&self.made).keys().cloned().collect();
+        let held: Vec<SnapshotName> = lock(&self.holds).keys().cloned().collect();
+        let unmaking = join_all(made.iter().map(|name| self.unmake(name)));
+        let releasing = join_all(held.iter().map(|snapshot| self.release(snapshot)));
+        let (unmade, released) = join(unmaking, releasing).await;
+        for error in unmade.into_iter().chain(released).filter_map(Result::err) {
+            tracing::debug!(%error, "something stays for now");
+        }
+    }
+
+    fn left(&self) -> usize {
+        lock(&self.made).len() + lock(&self.holds).len()
+    }
+
+    /// Undoes what was done for somebody who never heard of it; what cannot be undone now, before the next clone is made.
+    pub async fn undo(&self, ask: Ask) {
+        if let Err(error) = self.ask(ask.clone()).await {
+            tracing::debug!(%error, "what nobody waits for stays for now");
+            lock(&self.unwanted).push(ask);
         }
     }
 
@@ -120,24 +140,31 @@ impl Own {
     }
 
     async fn make(&self, snapshot: &SnapshotName) -> Result<Done> {
+        let unwanted = std::mem::take(&mut *lock(&self.unwanted));
+        for ask in unwanted {
+            // Boxed: it is asked as by anybody, but never for a clone.
+            Box::pin(self.undo(ask)).await;
+        }
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| full(self.most))?;
         let (clone, top) = self.clones.make(snapshot).await?;
         let name = clone.last().to_owned();
-        lock(&self.made).insert(name.clone(), (clone, room));
+        let made = Made { clone, turn: Turns::default(), _room: room };
+        lock(&self.made).insert(name.clone(), Arc::new(made));
         Ok(Done::Made(name, top))
     }
 
+    /// It counts among those there may be until it is gone, however long that takes.
     async fn unmake(&self, name: &str) -> Result<()> {
-        let made = lock(&self.made).remove(name);
-        let Some((clone, room)) = made else {
+        let made = lock(&self.made).get(name).cloned();
+        let Some(made) = made else {
             // One that whoever had the rights before left, or none.
             return self.clones.sweep_one(name).await;
         };
-        let unmade = self.clones.unmake(&clone).await;
-        if unmade.is_err() {
-            lock(&self.made).insert(name.to_owned(), (clone, room));
-        }
-        unmade
+        let busy = |_| Error::new(Kind::Unavailable, "it is being destroyed");
+        let _turn = made.turn.try_lock().map_err(busy)?;
+        self.clones.unmake(&made.clone).await?;
+        lock(&self.made).remove(name);
+        Ok(())
     }
 
     async fn look(&self, snapshot: &SnapshotName) -> Result<Done> {
@@ -311,6 +338,7 @@ mod tests {
         let own = stage.own(1);
         let (name, top) = made(&own, "tank/b@s1").await;
         assert_eq!(names(&top), ["a", "h@+x"]);
+        made(&own, "tank/b@s3").await;
         let error = own.ask(Ask::Make("tank/b@s2".to_owned())).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string()), (Kind::Unavailable, full(1).to_string()));
         assert!(own.ask(Ask::Unmake(name.clone())).await.is_err(), "somebody uses it");
@@ -318,6 +346,23 @@ mod tests {
         drop(top);
         own.ask(Ask::Unmake(name)).await.unwrap();
         made(&own, "tank/b@s2").await;
+    }
+
+    #[tokio::test]
+    async fn a_clone_counts_until_it_is_gone_whoever_asks_and_what_nobody_wants_goes_before_the_next() {
+        let Some(stage) = Stage::new() else { return };
+        let own = stage.own(1);
+        let (name, top) = made(&own, "tank/b@s1").await;
+        made(&own, "tank/b@s2").await;
+        let unmake = || own.ask(Ask::Unmake(name.clone()));
+        let (one, other) = join(unmake(), unmake()).await;
+        assert!(one.is_err() && other.is_err(), "somebody uses it");
+        assert_eq!(own.room.available_permits(), 0);
+        own.undo(Ask::Unmake(name.clone())).await;
+        assert!(own.ask(Ask::Make("tank/b@s3".to_owned())).await.is_err(), "still");
+        drop(top);
+        made(&own, "tank/b@s3").await;
+        assert!(!lock(&own.made).contains_key(&name));
     }
 
     #[tokio::test]
@@ -358,14 +403,14 @@ mod tests {
         let own = Arc::new(own);
         let ending = {
             let own = Arc::clone(&own);
-            tokio::spawn(async move { own.end().await })
+            tokio::spawn(async move { own.end(|| true).await })
         };
         tokio::time::sleep(PAUSE).await;
         drop(used);
         ending.await.unwrap();
         let count = |begins: &str| stage.fake.asked().iter().filter(|call| call.starts_with(begins)).count();
         assert_eq!((count("clone"), count("destroy"), count("hold"), count("release")), (2, 2, 1, 1));
-        assert_eq!(own.room.available_permits(), 4);
+        assert_eq!(own.room.available_permits(), 8);
     }
 
     #[tokio::test]

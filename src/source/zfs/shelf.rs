@@ -66,6 +66,8 @@ pub(super) struct Shelf {
     /// Clones that could not be destroyed yet.
     lingering: Mutex<Vec<(String, OwnedSemaphorePermit)>>,
     has_ended: AtomicBool,
+    /// Nothing is kept for the next look any more.
+    is_retired: AtomicBool,
     /// That holds are not allowed was told.
     is_told: AtomicBool,
     /// Has those close what is open who only keep it for the next look.
@@ -91,6 +93,7 @@ impl Shelf {
             slots: Mutex::default(),
             lingering: Mutex::default(),
             has_ended: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
             rest: Box::new(rest),
         })
@@ -199,11 +202,17 @@ impl Shelf {
         }
     }
 
+    /// Keeps what somebody uses, and from the next [`Self::tidy`] on nothing for the next look.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
     /// Closes what was idle for long enough, and what is no longer mounted. Awaited where blocking is allowed.
     pub(super) async fn tidy(&self) {
+        let idle = if self.is_retired.load(Ordering::Acquire) { Duration::ZERO } else { self.idle };
         self.close(|held, used| {
             let is_gone = matches!(&held.way, Way::Cloned(clone, _) if !self.is_there(clone, &held.top));
-            is_gone || used.is_none_or(|used| used.elapsed() >= self.idle)
+            is_gone || used.is_none_or(|used| used.elapsed() >= idle)
         })
         .await;
     }
@@ -371,6 +380,23 @@ mod tests {
         assert_eq!((shelf.count(), count(&stage, "destroy")), (0, 2));
         assert!(lock(&shelf.slots).is_empty());
         assert_eq!(fs::read_dir(stage.folder()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_no_more_keeps_what_is_used_and_nothing_else() {
+        let Some(stage) = Stage::new() else { return };
+        let shelf = shelf(&stage, 4, HOUR);
+        let used = shelf.take(&snapshot("s1"), false).await.unwrap();
+        drop(shelf.take(&snapshot("s2"), false).await.unwrap());
+        shelf.tidy().await;
+        assert_eq!(shelf.count(), 2, "kept for the next look");
+        shelf.retire();
+        shelf.tidy().await;
+        assert_eq!(shelf.count(), 1);
+        drop(shelf.take(&snapshot("s3"), false).await.unwrap());
+        drop(used);
+        shelf.tidy().await;
+        assert_eq!((shelf.count(), count(&stage, "destroy")), (0, 3));
     }
 
     #[tokio::test]

@@ -244,6 +244,10 @@ impl Source for Zfs {
             left_out: Vec::new(),
         }
     }
+
+    fn retire(&self) {
+        self.shelf.retire();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

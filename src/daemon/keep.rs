@@ -14,7 +14,8 @@ use crate::config::{CacheShare, Config, Credentials, Location};
 use crate::source::chunked::Shared;
 use crate::store::ObjectStore;
 
-/// Whoever unmounts does not wait longer than this for what is still to be written to the cache.
+/// A process that has nothing else to do any more waits no longer for what is still to be written to the cache. After a
+/// signal it is given less, by what ends it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shared by all sources. Cheap to clone.

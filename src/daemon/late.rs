@@ -1,5 +1,6 @@
 //! A source that could not be opened with the others: it is tried again at each refresh, and then is what it opens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -20,6 +21,8 @@ pub struct Late {
     failure: Mutex<Error>,
     /// An opening under way.
     going: Mutex<Option<Task>>,
+    /// It is shown no more, whenever it can be opened.
+    is_retired: AtomicBool,
     nothing: Arc<[Snapshot]>,
 }
 
@@ -37,7 +40,8 @@ impl Late {
 
     fn with(config: config::Source, common: Common, failure: Error, going: Option<Task>) -> Arc<Self> {
         let (opened, failure, going) = (OnceLock::new(), Mutex::new(failure), Mutex::new(going));
-        Arc::new(Late { config, common, opened, failure, going, nothing: Arc::default() })
+        let is_retired = AtomicBool::new(false);
+        Arc::new(Late { config, common, opened, failure, going, is_retired, nothing: Arc::default() })
     }
 
     fn failure(&self) -> Error {
@@ -58,6 +62,9 @@ impl Late {
             Ok(source) => {
                 // Refreshes do not overlap; were it set already, that one is as good.
                 let _ = self.opened.set(source);
+                if self.is_retired.load(Ordering::SeqCst) {
+                    self.retire();
+                }
                 Ok(true)
             }
             Err(error) => {
@@ -136,6 +143,7 @@ impl Source for Late {
     }
 
     fn retire(&self) {
+        self.is_retired.store(true, Ordering::SeqCst);
         if let Some(source) = self.opened.get() {
             source.retire();
         }

@@ -138,7 +138,9 @@ impl Reload {
         self.check_limits(&plan, &new).await?;
         if !plan.is_empty() {
             let (members, groups) = self.open(&plan).await?;
-            self.namespace.exchange(|title| plan.gone.contains(title), members, groups)?;
+            let opened: Vec<_> = members.iter().map(|member| Arc::clone(&member.source)).collect();
+            let exchanged = self.namespace.exchange(|title| plan.gone.contains(title), members, groups);
+            exchanged.inspect_err(|_| opened.iter().for_each(|source| source.retire()))?;
         }
         // What cannot change is told once.
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = new;
@@ -166,6 +168,15 @@ impl Reload {
 
     /// Opens what is new. What cannot be opened now is tried again, as when it was mounted.
     async fn open(&self, plan: &Plan) -> Result<(Vec<Member>, Vec<Arc<dyn Members>>)> {
+        let mut groups: Vec<Arc<dyn Members>> = Vec::with_capacity(plan.groups.len());
+        for mut group in plan.groups.iter().cloned() {
+            let group = blocking(move || group.read_secrets().map(|()| group)).await??;
+            let group = Discovery::new(group, self.common.clone());
+            if let Err(error) = list(group.clone()).await {
+                tracing::warn!(%error, "cannot be listed now");
+            }
+            groups.push(group);
+        }
         let openers = join_all(plan.sources.iter().map(|source| prepared(source, &self.common))).await;
         let tasks = openers.into_iter().map(begin).collect();
         let opened = plan.sources.iter().zip(together::settled(tasks).await).map(|(source, opening)| {
@@ -179,17 +190,7 @@ impl Reload {
             };
             translate::member(opened, source)
         });
-        let members = opened.collect();
-        let mut groups: Vec<Arc<dyn Members>> = Vec::with_capacity(plan.groups.len());
-        for mut group in plan.groups.iter().cloned() {
-            let group = blocking(move || group.read_secrets().map(|()| group)).await??;
-            let group = Discovery::new(group, self.common.clone());
-            if let Err(error) = list(group.clone()).await {
-                tracing::warn!(%error, "cannot be listed now");
-            }
-            groups.push(group);
-        }
-        Ok((members, groups))
+        Ok((opened.collect(), groups))
     }
 }
 
@@ -237,6 +238,16 @@ mod tests {
         assert_eq!(refused, "/srv/{time}: the first source of kind directory needs a new mount");
         Made::of(&directory).check(&directory).unwrap();
         Made::of(&repository).check(&repository).unwrap();
+    }
+
+    #[test]
+    fn zfs_is_not_added_where_nobody_keeps_it() {
+        let of = |url: &str| {
+            let config = config::resolve(&Typed { repos: vec![url.into()], ..Typed::default() }).unwrap();
+            is_unknown(None, &config.sources[0])
+        };
+        assert!(of("zfs:tank/b"));
+        assert!(!of("directory:/srv/{time}"));
     }
 
     #[test]

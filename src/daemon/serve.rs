@@ -218,7 +218,7 @@ fn serve_on(
     let _runtime = runtime.enter();
     let refreshing = namespace.spawn_refresh();
     // Its file goes with it.
-    let _socket =
+    let socket =
         socket.map(|(socket, listener)| Socket::serve(listener, &namespace).map(|()| socket)).transpose()?;
     if tree.is_opening {
         let namespace = namespace.clone();
@@ -229,10 +229,13 @@ fn serve_on(
     let failed = tree.failed.iter().map(|error| format!("cannot be opened now: {error}"));
     ready(failed.chain(tree.left_out).collect())?;
     let ended = session.wait();
-    tree.common.flush();
+    // In the order of what is worse to lose: a signal leaves little time.
+    drop(socket);
     if let Some(log) = access {
         log.flush();
     }
     refreshing.abort();
+    drop(tree.at_end);
+    tree.common.flush();
     ended
 }

@@ -93,7 +93,7 @@ class Mount:
         """Sends the daemon a signal."""
         os.kill(self.daemon, number)
 
-    def wait(self, seconds=5):
+    def wait(self, seconds=20):
         """Waits for the daemon to end; gives its exit code (negative: the signal)."""
         end = time.monotonic() + seconds
         while True:

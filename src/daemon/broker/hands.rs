@@ -147,11 +147,20 @@ fn ask_on(line: &OwnedFd, ask: &Ask) -> std::result::Result<Done, Silence> {
     drop(theirs);
     let (said, descriptors) = line::receive::<Said>(&ours).map_err(silence)?.ok_or(Silence::Gone)?;
     let done = understood(said, descriptors.into_iter().next()).map_err(failed)?;
-    if matches!(done, Done::Made(..) | Done::Seen { .. }) {
-        // Else it takes back what it gave. Where it has ended, what came is good all the same, and goes by its follower.
-        let _ = line::send(&ours, &Taken, &[]);
+    let is_good_alone = match &done {
+        // In use until its top is closed; where the warden has ended it goes by its follower.
+        Done::Made(..) => true,
+        // The hold is not there any more.
+        Done::Seen { is_held, .. } => !is_held,
+        _ => return Ok(done),
+    };
+    // Else it takes back what it gave.
+    match line::send(&ours, &Taken, &[]) {
+        Err(_) if !is_good_alone => {
+            Err(failed(Error::new(Kind::TimedOut, "the answer of ZFS came too late")))
+        }
+        _ => Ok(done),
     }
-    Ok(done)
 }
 
 fn understood(said: Said, with: Option<OwnedFd>) -> Result<Done> {
@@ -258,6 +267,8 @@ mod tests {
         let busy = warden.ask(&Ask::Unmake(name.clone())).unwrap_err();
         assert_eq!(busy.kind(), Kind::Unavailable, "{busy}");
         drop(top);
+        let log = fs::read_to_string(dir.path().join("log")).unwrap();
+        assert!(!log.contains("zfs destroy"), "it is taken: {log}");
         warden.ask(&Ask::Unmake(name)).unwrap();
         assert_eq!(clones(dir.path()), 0);
         made("s2");

@@ -88,7 +88,10 @@ pub(super) fn opened(came: &OwnedFd) -> rustix::io::Result<BorrowedFd<'_>> {
 
 fn lost(errno: Errno) -> Error {
     match errno {
-        Errno::PIPE | Errno::CONNRESET => Error::caused_by(Kind::Unavailable, "the broker is gone", errno),
+        // The last two of older kernels, while it goes.
+        Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN => {
+            Error::caused_by(Kind::Unavailable, "the broker is gone", errno)
+        }
         Errno::AGAIN => Error::new(Kind::TimedOut, "broker: no answer"),
         errno => Error::caused_by(Kind::System, "the line to the broker", errno),
     }
@@ -118,6 +121,23 @@ mod tests {
         drop(one);
         assert!(receive::<String>(&other).unwrap().is_none());
         assert_eq!(send(&other, &"nobody", &[]).unwrap_err().kind(), Kind::Unavailable);
+    }
+
+    #[test]
+    fn who_is_slow_is_not_gone() {
+        let (one, other) = pair().unwrap();
+        rustix::io::ioctl_fionbio(&one, true).unwrap();
+        assert_eq!(receive::<String>(&one).unwrap_err().kind(), Kind::TimedOut);
+        let full = loop {
+            if let Err(error) = send(&one, &"x".repeat(1000), &[]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), Kind::TimedOut);
+        drop(other);
+        assert_eq!(send(&one, &"x", &[]).unwrap_err().kind(), Kind::Unavailable);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(send(&null, &"x", &[]).unwrap_err().kind(), Kind::System);
     }
 
     #[test]

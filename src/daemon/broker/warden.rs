@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -32,6 +32,9 @@ const AT_ONCE: usize = 64;
 
 /// Whoever got a clone or a hold says so within this; else it is undone.
 const TAKEN: Duration = Duration::from_secs(5);
+
+/// So often what could not be undone is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What a warden is for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,7 +137,10 @@ fn attend(line: &OwnedFd, hands: impl Fn() -> Result<Own>, runtime: &Runtime) {
         };
         if own.is_none() {
             match hands() {
-                Ok(made) => own = Some(Arc::new(made)),
+                Ok(made) => {
+                    let made = own.insert(Arc::new(made));
+                    drop(runtime.spawn(keep_trying(Arc::downgrade(made))));
+                }
                 Err(error) => drop(say(&reply, Err(error))),
             }
         }
@@ -155,6 +161,15 @@ fn attend(line: &OwnedFd, hands: impl Fn() -> Result<Own>, runtime: &Runtime) {
     }
     if let Some(own) = own {
         runtime.block_on(own.end(|| room.available_permits() == AT_ONCE));
+    }
+}
+
+/// Has it tried again and again to undo what could not be undone.
+async fn keep_trying(own: Weak<Own>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let Some(own) = own.upgrade() else { return };
+        own.retry().await;
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join, join_all};
 use tokio::sync::{Mutex as Turns, OwnedSemaphorePermit, Semaphore};
@@ -27,6 +27,9 @@ pub type MountedAt = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
 
 /// What is still in use at the end is waited for so long.
 const END: Duration = Duration::from_secs(10);
+
+/// What is under way then is waited for so long: a little more than a program may take.
+const UNDER_WAY: Duration = Duration::from_secs(30);
 
 /// How often it is tried meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -94,19 +97,23 @@ impl Own {
     /// Takes away what was asked for and not taken back: nobody asks any more. What is under way until `is_quiet` may make
     /// more of it. What stays in use is left to the next start.
     pub async fn end(&self, is_quiet: impl Fn() -> bool) {
-        let all = async {
-            loop {
-                let was_quiet = is_quiet();
-                self.take_away().await;
-                if was_quiet && self.left() == 0 {
-                    return;
-                }
-                tokio::time::sleep(PAUSE).await;
+        let begun = Instant::now();
+        let mut quiet_since = None;
+        loop {
+            if is_quiet() {
+                quiet_since.get_or_insert_with(Instant::now);
             }
-        };
-        if tokio::time::timeout(END, all).await.is_err() {
-            tracing::warn!("{} clones or holds are left; they go when backupfs starts again", self.left());
+            // What hangs is asked again, as whoever is gone would be.
+            let _ = tokio::time::timeout(END, self.take_away()).await;
+            if quiet_since.is_some() && self.left() == 0 {
+                return;
+            }
+            if quiet_since.is_some_and(|since| since.elapsed() >= END) || begun.elapsed() >= UNDER_WAY {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
+        tracing::warn!("{} clones or holds are left; they go when backupfs starts again", self.left());
     }
 
     /// Takes away what there is, all at once: one pool may hang.
@@ -125,12 +132,18 @@ impl Own {
         lock(&self.made).len() + lock(&self.holds).len()
     }
 
-    /// Undoes what was done for somebody who never heard of it; what cannot be undone now, before the next clone is made.
+    /// Undoes what was done for somebody who never heard of it; what cannot be undone now, when it is tried [again](Self::retry).
     pub async fn undo(&self, ask: Ask) {
         if let Err(error) = self.ask(ask.clone()).await {
             tracing::debug!(%error, "what nobody waits for stays for now");
             lock(&self.unwanted).push(ask);
         }
+    }
+
+    /// Undoes what could not be undone before.
+    pub async fn retry(&self) {
+        let unwanted = std::mem::take(&mut *lock(&self.unwanted));
+        join_all(unwanted.into_iter().map(|ask| self.undo(ask))).await;
     }
 
     /// The snapshot that is called so, if it is one of this source.
@@ -140,11 +153,6 @@ impl Own {
     }
 
     async fn make(&self, snapshot: &SnapshotName) -> Result<Done> {
-        let unwanted = std::mem::take(&mut *lock(&self.unwanted));
-        for ask in unwanted {
-            // Boxed: it is asked as by anybody, but never for a clone.
-            Box::pin(self.undo(ask)).await;
-        }
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| full(self.most))?;
         let (clone, top) = self.clones.make(snapshot).await?;
         let name = clone.last().to_owned();
@@ -349,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clone_counts_until_it_is_gone_whoever_asks_and_what_nobody_wants_goes_before_the_next() {
+    async fn a_clone_counts_until_it_is_gone_whoever_asks_and_what_nobody_wants_goes_later() {
         let Some(stage) = Stage::new() else { return };
         let own = stage.own(1);
         let (name, top) = made(&own, "tank/b@s1").await;
@@ -359,10 +367,12 @@ mod tests {
         assert!(one.is_err() && other.is_err(), "somebody uses it");
         assert_eq!(own.room.available_permits(), 0);
         own.undo(Ask::Unmake(name.clone())).await;
+        own.retry().await;
         assert!(own.ask(Ask::Make("tank/b@s3".to_owned())).await.is_err(), "still");
         drop(top);
+        own.retry().await;
+        assert!(!lock(&own.made).contains_key(&name) && lock(&own.unwanted).is_empty());
         made(&own, "tank/b@s3").await;
-        assert!(!lock(&own.made).contains_key(&name));
     }
 
     #[tokio::test]

@@ -83,6 +83,7 @@ const WORDS: &[(Why, &[&str])] = &[
             "could not find any snapshots",
             "no such pool",
             "dataset not found",
+            "no such tag",
         ],
     ),
     (Why::Exists, &["already exists"]),

@@ -79,8 +79,16 @@ impl HostDir {
     /// Whether the entry `name` has attributes of `trusted.`, if that is known.
     pub(super) fn is_trusted(&self, name: &[u8]) -> Option<bool> {
         let entries = self.at_hand()?;
-        let trusted = entries.trusted.get()?;
-        entries.find(name).map(|found| trusted.contains(&found.at))
+        entries.trusted.has(entries.find(name)?.at)
+    }
+
+    /// The same, for who may see them and will want to know of other directories too.
+    pub(super) fn is_trusted_for_all(&self, name: &[u8]) -> Option<bool> {
+        let entries = self.at_hand()?;
+        if entries.trusted.want() {
+            self.place.view.allowance.renew();
+        }
+        entries.trusted.has(entries.find(name)?.at)
     }
 
     /// Whether it may have some. The first of a directory to be asked about has all others asked about too: who looks at
@@ -94,13 +102,27 @@ impl HostDir {
         let Some(entries) = self.at_hand().filter(|entries| entries.find(name).is_some()) else {
             return Ok(true);
         };
-        if entries.trusted.get().is_none() {
-            let trusted = rights.entries(open.as_fd())?;
-            let places = trusted.iter().filter_map(|name| entries.find(name)).map(|found| found.at);
-            // Somebody else may have been told the same meanwhile.
-            let _ = entries.trusted.set(places.collect());
-        }
-        Ok(self.is_trusted(name).unwrap_or(true))
+        entries.trusted.ask(&entries, || rights.entries(open.as_fd()))?;
+        Ok(entries.find(name).and_then(|found| entries.trusted.has(found.at)).unwrap_or(true))
+    }
+
+    /// Has `rights` asked about all `entries` before anybody wants to know, unless they are very many; what fails is told
+    /// to who asks.
+    fn ask_ahead(&self, entries: Arc<Entries>, rights: Arc<dyn Rights>) {
+        let (dir, runtime) = (self.clone(), &self.place.view.runtime);
+        runtime.spawn(async move {
+            let host = Arc::clone(&dir.place.view.host);
+            let Ok(_permit) = host.asked_ahead.acquire().await else { return };
+            let asked = host.run(move || {
+                if !dir.place.view.opened()?.is_near {
+                    return Ok(());
+                }
+                let open = dir.place.open()?;
+                let asked = entries.trusted.ask(&entries, || rights.entries(open.as_fd()));
+                asked.map_err(|e| Error::io("listxattr", e.into()))
+            });
+            let _ = asked.await;
+        });
     }
 
     /// The entries, if they are in memory and not too old.
@@ -308,9 +330,19 @@ impl Listing for Listed {
     }
 
     fn will_read(&self, files: &[Cookie]) {
-        let known = files.iter().filter_map(|at| self.entries.at(*at));
+        if self.entries.len() <= ahead::MOST
+            && let Some(rights) = self.dir.rights()
+            && self.entries.trusted.expect(&self.dir.place.view.allowance)
+        {
+            self.dir.ask_ahead(Arc::clone(&self.entries), rights);
+        }
+        let age = self.entries.age();
+        let known = files.iter().filter_map(|at| self.entries.to_read_ahead(*at, age));
         let known = known.filter(|found| found.stat.kind() == FileType::File);
         let files: Vec<HostFile> = known.map(|found| self.dir.file(found.name, found.stat)).collect();
+        if files.is_empty() {
+            return;
+        }
         let reading = self.dir.wait(move || {
             files.iter().for_each(HostFile::read_ahead);
             Ok(())

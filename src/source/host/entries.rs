@@ -3,10 +3,8 @@
 //! An entry's position is made of its inode number, so it means the same when the directory is read again, whatever came
 //! or went meanwhile.
 
-use std::collections::HashSet;
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -14,6 +12,7 @@ use rustix::io::Errno;
 use super::ahead::Walk;
 use super::beneath;
 use super::stat::{Device, Stat};
+use super::trusted::Trusted;
 use super::xattrs::Way;
 use crate::error::{Error, Kind, Result};
 use crate::tree::{Cookie, FileType};
@@ -30,6 +29,9 @@ const AT_ONCE: usize = 128;
 const MANY: usize = 4;
 const HANDS: usize = 4;
 
+/// What is read ahead is not read ahead again so soon: several who watch a walk see the same file coming.
+const SOON: Duration = Duration::from_secs(10);
+
 /// A directory in memory.
 pub(super) struct Entries {
     /// Names, and after the name of a symbolic link its target.
@@ -39,8 +41,8 @@ pub(super) struct Entries {
     /// Numbers of rows in the order of their names.
     by_name: Box<[u32]>,
     read: Instant,
-    /// Positions of those that have attributes of `trusted.`, once somebody asked.
-    pub trusted: OnceLock<HashSet<Cookie>>,
+    /// Those that have attributes of `trusted.`, once somebody asked.
+    pub trusted: Trusted,
     /// Who goes through it.
     pub walk: Walk,
 }
@@ -52,6 +54,8 @@ struct Row {
     target: u16,
     length: u8,
     attributes: AtomicU8,
+    /// When its content was read ahead last: seconds since the directory was read, and one; 0 is never.
+    ahead: AtomicU32,
     stat: Stat,
 }
 
@@ -107,7 +111,7 @@ impl Entries {
             rows: rows.into(),
             by_name: Box::default(),
             read: Instant::now(),
-            trusted: OnceLock::new(),
+            trusted: Trusted::default(),
             walk: Walk::default(),
         };
         by_name.sort_unstable_by_key(|at| entries.name(*at));
@@ -118,6 +122,11 @@ impl Entries {
     /// Bytes it takes in memory.
     pub(super) fn weight(&self) -> u64 {
         (self.text.len() + size_of_val(&*self.rows) + size_of_val(&*self.by_name)) as u64
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// How long ago it was read.
@@ -133,8 +142,24 @@ impl Entries {
 
     /// The entry at exactly `at`.
     pub(super) fn at(&self, at: Cookie) -> Option<Found<'_>> {
+        self.row(at).map(|row| self.found(row))
+    }
+
+    /// The same, to have its content read ahead when the directory is of this `age`: nothing where somebody just had.
+    pub(super) fn to_read_ahead(&self, at: Cookie, age: Duration) -> Option<Found<'_>> {
+        let row = self.row(at)?;
+        let now = u32::try_from(age.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let last = row.ahead.load(Ordering::Relaxed);
+        if last > 0 && u64::from(now.saturating_sub(last)) < SOON.as_secs() {
+            return None;
+        }
+        row.ahead.store(now, Ordering::Relaxed);
+        Some(self.found(row))
+    }
+
+    fn row(&self, at: Cookie) -> Option<&Row> {
         let row = self.rows.binary_search_by_key(&at, |row| row.at).ok()?;
-        self.rows.get(row).map(|row| self.found(row))
+        self.rows.get(row)
     }
 
     /// The entries from position `at` on.
@@ -201,6 +226,7 @@ impl Part {
             target: u16::try_from(target.len()).map_err(too_large)?,
             length: u8::try_from(name.len()).map_err(too_large)?,
             attributes: AtomicU8::new(has),
+            ahead: AtomicU32::new(0),
             stat,
         })
     }
@@ -395,6 +421,27 @@ mod tests {
         let entries = read(dir.path()).unwrap();
         assert_eq!(entries.from(0).count(), 601);
         assert!(entries.from(0).all(|found| entries.at(found.at).unwrap().name == found.name));
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_not_soon_read_ahead_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["one", "other"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let entries = read(dir.path()).unwrap();
+        let at = |name: &[u8]| entries.find(name).unwrap().at;
+        let is_read = |name: &[u8], age: Duration| {
+            entries.to_read_ahead(at(name), age).map(|found| found.name) == Some(name)
+        };
+        let first = Duration::from_millis(1200);
+        assert!(is_read(b"one", first) && !is_read(b"one", first));
+        assert!(is_read(b"other", first + SOON / 2), "each by itself");
+        assert!(!is_read(b"one", first + SOON / 2) && !is_read(b"one", Duration::ZERO));
+        // It may have left the memory since.
+        assert!(is_read(b"one", first + SOON) && !is_read(b"one", first + SOON));
+        assert!(is_read(b"one", Duration::MAX), "however old");
+        assert!(entries.to_read_ahead(1, first).is_none(), "nothing is there");
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl HostFile {
     /// Has its beginning read into memory; nobody waits for that, and what goes wrong is told to who reads it. Blocks.
     pub(super) fn read_ahead(&self) {
         let length = NonZeroU64::new(self.0.stat.size.min(BEGINNING));
-        if let (Some(length), Ok(fd)) = (length, self.0.open()) {
+        // Whether it still is what it was is looked at when it is read.
+        let open = self.0.view.open(&self.0.path, OFlags::RDONLY);
+        if let (Some(length), Ok(fd)) = (length, open) {
             let _ = fadvise(&fd, 0, Some(length), Advice::WillNeed);
         }
     }

@@ -21,6 +21,7 @@ mod rights;
 mod stat;
 #[cfg(test)]
 mod tests;
+mod trusted;
 mod view;
 mod xattrs;
 

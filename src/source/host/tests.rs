@@ -350,6 +350,48 @@ async fn what_only_others_see_is_asked_for_once_a_directory() {
 }
 
 #[tokio::test]
+async fn of_what_will_be_read_others_are_asked_ahead_once_somebody_wanted_to_know() {
+    let top = tempfile::tempdir().unwrap();
+    for n in 0..6 {
+        fs::create_dir(top.path().join(format!("d{n}"))).unwrap();
+        fs::write(top.path().join(format!("d{n}/marked")), "x").unwrap();
+        fs::write(top.path().join(format!("d{n}/plain")), "x").unwrap();
+    }
+    let other = Arc::new(Other::default());
+    let shared = Shared::new(Budget::of(8 << 20));
+    let host = Host::new("id", "backups", Place::alone(), shared, Some(other.clone()));
+    let node = host.open(tree(top.path(), "2026", Validity::Forever)).resolve().await.unwrap().node;
+    let asks = || other.asked().iter().filter(|asked| *asked == "entries ").count();
+    let will_read = async |n: usize| listing(&at(&node, &format!("d{n}")).await).await.will_read(&[]);
+    let names = async |n: usize, name: &str, privileged: bool| {
+        let xattrs = at(&node, &format!("d{n}/{name}")).await.xattrs.unwrap();
+        let names = if privileged { xattrs.names() } else { xattrs.names_but_trusted() };
+        names.resolve().await.unwrap()
+    };
+    will_read(0).await;
+    will_read(1).await;
+    assert!(names(0, "plain", false).await.is_empty());
+    assert!(names(0, "plain", true).await.is_empty());
+    assert_eq!(asks(), 1, "nobody had wanted to know before");
+    for _ in 0..2 {
+        will_read(0).await;
+        will_read(1).await;
+        will_read(2).await;
+    }
+    let both = async {
+        while other.0.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    for n in [1, 2] {
+        assert!(names(n, "plain", true).await.is_empty());
+        assert_eq!(names(n, "marked", true).await, ["trusted.mark"]);
+    }
+    assert_eq!(asks(), 2, "of each once, and of the first it was known");
+}
+
+#[tokio::test]
 async fn of_what_cannot_be_opened_the_reason_is_told() {
     let host = host();
     let gone = |error: Kind| {

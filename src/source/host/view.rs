@@ -18,6 +18,7 @@ use super::entries::Entries;
 use super::place::Place;
 use super::rights::Rights;
 use super::stat::Stat;
+use super::trusted::Allowance;
 use super::xattrs::Way;
 use crate::error::{Error, Kind, Result};
 use crate::source::chunked::{Damage, Flights, Key, Shared, hash};
@@ -77,6 +78,8 @@ pub struct Host {
     pub(super) reading: Arc<Flights<Key, Result<Arc<Entries>>>>,
     /// How many are read before anybody asks.
     pub(super) ahead: Arc<Semaphore>,
+    /// How many directories those with rights are asked about at a time, before anybody wants to know.
+    pub(super) asked_ahead: Arc<Semaphore>,
     /// The tops that are open, and some that were.
     tops: Mutex<Vec<Weak<Slot>>>,
 }
@@ -104,6 +107,8 @@ impl Host {
             rights,
             reading: Flights::new(),
             ahead: ahead::limit(),
+            // Whoever has the rights answers one after the other.
+            asked_ahead: Arc::new(Semaphore::new(1)),
             tops: Mutex::default(),
         })
     }
@@ -172,6 +177,8 @@ pub(super) struct View {
     root: Arc<dyn Root>,
     snapshot: SnapshotId,
     pub validity: Validity,
+    /// How many directories those with rights may be asked about ahead.
+    pub allowance: Allowance,
     /// Of the source, the snapshot and the path: what identities and keys are made of.
     pub hash: u128,
     /// The top, while it is open.
@@ -204,6 +211,7 @@ impl View {
             root: Arc::clone(&tree.root),
             snapshot: Arc::clone(&tree.snapshot),
             validity: tree.validity,
+            allowance: Allowance::default(),
             hash,
             slot: Arc::default(),
             state: Mutex::new(State { used: Instant::now(), ino: None, is_near: false }),

@@ -92,7 +92,8 @@ impl Xattrs for HostXattrs {
     }
 
     fn names(&self) -> Step<Vec<Bytes>> {
-        self.listed(self.dir.rights().filter(|_| self.dir.is_trusted(&self.name) != Some(false)))
+        let rights = self.dir.rights();
+        self.listed(rights.filter(|_| self.dir.is_trusted_for_all(&self.name) != Some(false)))
     }
 
     fn names_but_trusted(&self) -> Step<Vec<Bytes>> {

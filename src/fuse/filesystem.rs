@@ -63,6 +63,8 @@ impl fuser::Filesystem for Filesystem {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_CACHE_SYMLINKS,
+            // Who has a handle may ask for what was forgotten.
+            InitFlags::FUSE_EXPORT_SUPPORT,
         ];
         // Enforcing ACLs implies default_permissions, which would lock the mounter out of files recorded as others'.
         if options.allow_other && options.acls && options.xattrs == XattrPolicy::All {
@@ -99,7 +101,11 @@ impl fuser::Filesystem for Filesystem {
         self.desk.answer(
             self.metadata("lookup", parent),
             reply,
-            || self.state.lookup(parent.0, name),
+            || match name {
+                b"." => self.state.again(parent.0),
+                b".." => self.state.above(parent.0),
+                name => self.state.lookup(parent.0, name),
+            },
             move |reply, found| send_entry(&state, reply, found),
         );
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::forgotten::{Forgotten, LastForgotten};
 use super::trails::Trail;
 use crate::error::{Error, Kind};
 use crate::tree::{Cookie, Dir, FileType, Identity, Node, Step};
@@ -189,6 +190,7 @@ struct Shard {
     elsewhere: HashMap<u64, Place>,
     // How they were found, where opens are told of.
     trails: HashMap<u64, Trail, Mixing>,
+    forgotten: LastForgotten,
 }
 
 /// Hashes inode numbers, which are hashes already: one multiplication by a secret of the table, so that nobody can choose
@@ -236,17 +238,19 @@ pub(super) struct Inodes {
     shards: [Mutex<Shard>; SHARDS],
     // Most hops that any entry ever needed: nearly always none.
     deepest: AtomicU8,
+    // Of the root.
+    root: u128,
 }
 
 impl Inodes {
     /// A table that knows the root.
     pub fn new(root: Node) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        let inodes = Inodes { shards, deepest: AtomicU8::new(0) };
         let identity = match root.meta.identity {
             Identity::Path => chain(0, b""),
             Identity::Key(key) => key,
         };
+        let inodes = Inodes { shards, deepest: AtomicU8::new(0), root: identity };
         let (low, high) = halves(identity);
         let entry = Entry {
             high,
@@ -267,6 +271,18 @@ impl Inodes {
         let entry = shard.entries.get(&ino)?;
         let place = Place { origin: entry.origin.clone(), at: entry.at, plain: entry.plain };
         Some(Known { identity: identity(ino, entry), place, elsewhere: shard.elsewhere.get(&ino).cloned() })
+    }
+
+    /// What is or was known of `ino`, and how it was found, where that is kept. `None` for numbers that nobody ever had, and
+    /// for those that were forgotten long ago.
+    pub fn recall(&self, ino: u64) -> Option<(Known, Option<Trail>)> {
+        if let Some(known) = self.get(ino) {
+            return Some((known, self.trail(ino, Trail::clone)));
+        }
+        let shard = self.shard(ino);
+        let Forgotten { identity, place, trail } = shard.forgotten.get(ino)?;
+        let known = Known { identity: *identity, place: place.clone(), elsewhere: None };
+        Some((known, trail.clone()))
     }
 
     /// Whether `ino` is known to answer to no extended attribute.
@@ -296,12 +312,16 @@ impl Inodes {
     /// Counts one look-up of the node of `identity` and returns its number. The newest place comes before an older one,
     /// which may be in a snapshot that goes first. `trail` is kept as long as the inode is known.
     pub fn enter(&self, identity: u128, place: Place, trail: Option<Trail>) -> u64 {
+        if identity == self.root {
+            // Found from below.
+            return ROOT;
+        }
         let (low, high) = halves(identity);
         let mut hops = self.settled(identity).unwrap_or(0);
         loop {
             let ino = hopped(low, hops);
             if ino > ROOT {
-                let Shard { entries, elsewhere, trails } = &mut *self.shard(ino);
+                let Shard { entries, elsewhere, trails, .. } = &mut *self.shard(ino);
                 match entries.entry(ino) {
                     Slot::Vacant(slot) => {
                         let Place { origin, at, plain } = place;
@@ -329,7 +349,7 @@ impl Inodes {
     /// Takes back `count` look-ups; true when none is left and the inode is no longer known. A count that ever reached
     /// its limit is no longer exact, and its entry stays.
     pub fn forget(&self, ino: u64, count: u64) -> bool {
-        let Shard { entries, elsewhere, trails } = &mut *self.shard(ino);
+        let Shard { entries, elsewhere, trails, forgotten } = &mut *self.shard(ino);
         let Slot::Occupied(mut slot) = entries.entry(ino) else { return false };
         if slot.get().lookups == u32::MAX {
             return false;
@@ -340,9 +360,11 @@ impl Inodes {
                 false
             }
             _ => {
-                slot.remove();
+                let entry = slot.remove();
                 elsewhere.remove(&ino);
-                trails.remove(&ino);
+                let (identity, trail) = (identity(ino, &entry), trails.remove(&ino));
+                let place = Place { origin: entry.origin, at: entry.at, plain: entry.plain };
+                forgotten.keep(ino, Forgotten { identity, place, trail });
                 true
             }
         }
@@ -554,8 +576,15 @@ mod tests {
         assert!(inodes.get(ino).is_some());
         assert!(inodes.forget(ino, 1));
         assert!(inodes.get(ino).is_none());
+        let (known, _) = inodes.recall(ino).unwrap();
+        assert_eq!((known.identity, known.parent()), (key(1, 20), place().origin.parent()));
+        assert_eq!(inodes.enter(known.identity, known.place, None), ino, "it comes back as it was");
+        assert!(inodes.forget(ino, 1));
+        assert!(inodes.recall(ino + 1).is_none());
         assert!(!inodes.forget(ino, 1));
         assert!(!inodes.forget(ROOT, u64::MAX));
+        let (root, _) = inodes.recall(ROOT).unwrap();
+        assert_eq!(inodes.enter(root.identity, root.place, None), ROOT, "found from below");
         assert!(inodes.get(ROOT).is_some(), "the root is never forgotten");
     }
 

@@ -13,6 +13,7 @@ mod directory;
 mod errno;
 mod failures;
 mod filesystem;
+mod forgotten;
 mod fusermount;
 mod inodes;
 mod mount;

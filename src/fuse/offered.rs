@@ -26,6 +26,7 @@ const USED: &[(InitFlags, &str)] = &[
     (InitFlags::FUSE_PARALLEL_DIROPS, "parallel look-ups"),
     (InitFlags::FUSE_DO_READDIRPLUS, "listings with attributes"),
     (InitFlags::FUSE_CACHE_SYMLINKS, "kept symbolic links"),
+    (InitFlags::FUSE_EXPORT_SUPPORT, "handles"),
     (InitFlags::FUSE_NO_OPEN_SUPPORT, "opens without a request"),
     (InitFlags::FUSE_POSIX_ACL, "ACLs"),
     (InitFlags::FUSE_PASSTHROUGH, "passthrough"),

@@ -108,6 +108,31 @@ impl State {
         })
     }
 
+    /// The inode `ino` itself, which the kernel may have forgotten: somebody has a handle of it. Errors: `Stale` where that is
+    /// too long ago, or never was.
+    pub fn again(&self, ino: u64) -> Step<Found> {
+        let Some((known, trail)) = self.inodes.recall(ino) else { return Step::err(unknown()) };
+        let (rules, identity, place) = (self.rules.clone(), known.identity, known.place.clone());
+        known.ask(move |node| {
+            let (rules, place, trail) = (rules.clone(), place.clone(), trail.clone());
+            rules.meta(&node).map(move |meta| {
+                rules.shown(&meta);
+                let attr_ttl = attr::ttl(meta.validity);
+                let attr = attr::shown(&meta, 0, &rules.owners)?;
+                let child = Child { identity, place, trail, attr, attr_ttl };
+                Ok(Found { ttl: attr_ttl, child: Some(child) })
+            })
+        })
+    }
+
+    /// The directory above the directory `ino`, likewise.
+    pub fn above(&self, ino: u64) -> Step<Found> {
+        match self.inodes.recall(ino) {
+            Some((known, _)) => self.again(known.parent()),
+            None => Step::err(unknown()),
+        }
+    }
+
     /// The attributes of `ino` and how long they may be kept.
     pub fn attributes(&self, ino: u64) -> Step<(FileAttr, Duration)> {
         let rules = self.rules.clone();
@@ -250,13 +275,17 @@ impl State {
 
     /// What the table knows of `ino`. Errors: `Stale` for numbers that the kernel should have forgotten.
     pub fn known(&self, ino: u64) -> Result<Known> {
-        self.inodes.get(ino).ok_or_else(|| Error::new(Kind::Stale, "unknown inode"))
+        self.inodes.get(ino).ok_or_else(unknown)
     }
 
     /// Whether opens are answered with "need none".
     pub fn opens_need_no_message(&self) -> bool {
         self.zero_message_opens.load(Ordering::Relaxed)
     }
+}
+
+fn unknown() -> Error {
+    Error::new(Kind::Stale, "unknown inode")
 }
 
 /// Directories are never plain: made-up ones answer to attributes that they do not list.

@@ -11,7 +11,7 @@ use crate::tree::{FileType, Identity, Node};
 const DEEPEST: usize = 8192;
 
 /// The last step to an inode.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Trail {
     /// The number of the directory.
     parent: u64,

@@ -1,24 +1,55 @@
 //! What the kernel forgot last: whoever has a handle of it (name_to_handle_at(2), a server of NFS) may still ask for it.
 //!
-//! The kernel makes handles by itself and tells nobody, so any inode may have one. Each is kept by its number, its identity
-//! and its place, which is less than what was known of it; the oldest go.
+//! The kernel makes handles by itself and tells nobody, so any inode may have one. What is kept is how each is found from
+//! the directory above, which may be forgotten too, and nothing that a source could need memory for. The oldest go.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::inodes::Place;
-use super::trails::Trail;
+use super::directory::directory;
+use super::inodes::{Lineage, resolve};
+use crate::error::{Error, Kind, Result};
+use crate::tree::{Cookie, Identity, Node};
 
 /// So many are kept in each part of the table of inodes.
 const MOST: usize = 512;
 
 /// An inode without look-ups.
+#[derive(Clone)]
 pub(super) struct Forgotten {
     /// Its 128 bits.
     pub identity: u128,
-    /// Where it was last found.
-    pub place: Place,
-    /// How, where that is kept.
-    pub trail: Option<Trail>,
+    /// The number of the directory it was found in.
+    pub parent: u64,
+    /// How it is found there.
+    pub how: How,
+}
+
+/// How something is found in a directory.
+#[derive(Clone)]
+pub(super) enum How {
+    /// At this position.
+    At(Cookie),
+    /// By this name.
+    Called(Box<[u8]>),
+}
+
+impl Forgotten {
+    /// The node, in the directory `above`. Errors: `Stale` when it is no longer where it was.
+    pub async fn node(&self, above: &Node) -> Result<Node> {
+        let dir = directory(above)?;
+        let found = match &self.how {
+            How::At(at) => dir.listing().resolve().await?.node(*at),
+            How::Called(name) => dir.lookup(name).resolve().await?,
+        };
+        let is_it = |node: &Node| match node.meta.identity {
+            // It lies where it lay.
+            Identity::Path => true,
+            key @ Identity::Key(_) => {
+                resolve(key, node.meta.kind, Lineage { identity: 0, apart: None }, b"") == self.identity
+            }
+        };
+        found.filter(is_it).ok_or_else(|| Error::new(Kind::Stale, "no longer where it was"))
+    }
 }
 
 /// The last ones, by number.
@@ -52,17 +83,11 @@ impl LastForgotten {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::inodes::{Origin, ROOT};
+    use super::super::inodes::ROOT;
     use super::*;
-    use crate::tree::{Content, Meta, Node, Time, Validity};
 
     fn forgotten(identity: u128) -> Forgotten {
-        let meta = Meta::directory(Time::default(), Validity::Forever);
-        let node = Node { meta, content: Content::Special, xattrs: None };
-        let origin = Arc::new(Origin::Held { parent: ROOT, node });
-        Forgotten { identity, place: Place { origin, at: 0, plain: true }, trail: None }
+        Forgotten { identity, parent: ROOT, how: How::At(0) }
     }
 
     #[test]

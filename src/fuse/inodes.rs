@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::forgotten::{Forgotten, LastForgotten};
+use super::forgotten::{Forgotten, How, LastForgotten};
 use super::trails::Trail;
 use crate::error::{Error, Kind};
 use crate::tree::{Cookie, Dir, FileType, Identity, Node, Step};
@@ -53,6 +53,8 @@ pub(super) enum Origin {
     Held {
         /// Number of the directory.
         parent: u64,
+        /// Its name there; `None` for what was listed before.
+        name: Option<Box<[u8]>>,
         /// The node itself.
         node: Node,
     },
@@ -65,6 +67,15 @@ impl Origin {
             Origin::Listed { parent, .. } | Origin::Named { parent, .. } | Origin::Held { parent, .. } => {
                 *parent
             }
+        }
+    }
+
+    /// Its name in there, where that is kept.
+    fn name(&self) -> Option<&[u8]> {
+        match self {
+            Origin::Listed { .. } => None,
+            Origin::Named { name, .. } => Some(name),
+            Origin::Held { name, .. } => name.as_deref(),
         }
     }
 }
@@ -256,7 +267,7 @@ impl Inodes {
             high,
             // The root's number does not follow from its identity, so the low half is kept where a position would be.
             at: low,
-            origin: Arc::new(Origin::Held { parent: ROOT, node: root }),
+            origin: Arc::new(Origin::Held { parent: ROOT, name: None, node: root }),
             lookups: u32::MAX,
             hops: 0,
             plain: false,
@@ -273,16 +284,10 @@ impl Inodes {
         Some(Known { identity: identity(ino, entry), place, elsewhere: shard.elsewhere.get(&ino).cloned() })
     }
 
-    /// What is or was known of `ino`, and how it was found, where that is kept. `None` for numbers that nobody ever had, and
-    /// for those that were forgotten long ago.
-    pub fn recall(&self, ino: u64) -> Option<(Known, Option<Trail>)> {
-        if let Some(known) = self.get(ino) {
-            return Some((known, self.trail(ino, Trail::clone)));
-        }
-        let shard = self.shard(ino);
-        let Forgotten { identity, place, trail } = shard.forgotten.get(ino)?;
-        let known = Known { identity: *identity, place: place.clone(), elsewhere: None };
-        Some((known, trail.clone()))
+    /// What was known of `ino`, which the kernel has forgotten. `None` for numbers that nobody ever had, and for those that
+    /// were forgotten long ago.
+    pub fn recall(&self, ino: u64) -> Option<Forgotten> {
+        self.shard(ino).forgotten.get(ino).cloned()
     }
 
     /// Whether `ino` is known to answer to no extended attribute.
@@ -362,9 +367,12 @@ impl Inodes {
             _ => {
                 let entry = slot.remove();
                 elsewhere.remove(&ino);
-                let (identity, trail) = (identity(ino, &entry), trails.remove(&ino));
-                let place = Place { origin: entry.origin, at: entry.at, plain: entry.plain };
-                forgotten.keep(ino, Forgotten { identity, place, trail });
+                // Where files are told apart by their trees, a number alone does not tell which it was.
+                if trails.remove(&ino).is_none() {
+                    let how = entry.origin.name().map_or(How::At(entry.at), |name| How::Called(name.into()));
+                    let identity = identity(ino, &entry);
+                    forgotten.keep(ino, Forgotten { identity, parent: entry.origin.parent(), how });
+                }
                 true
             }
         }
@@ -373,8 +381,8 @@ impl Inodes {
     /// Replaces the node of an inode whose attributes changed, if it is still known.
     pub fn renew(&self, ino: u64, node: Node) {
         if let Some(entry) = self.shard(ino).entries.get_mut(&ino) {
-            let parent = entry.origin.parent();
-            entry.origin = Arc::new(Origin::Held { parent, node });
+            let (parent, name) = (entry.origin.parent(), entry.origin.name().map(Box::from));
+            entry.origin = Arc::new(Origin::Held { parent, name, node });
         }
     }
 
@@ -453,7 +461,8 @@ mod tests {
     }
 
     fn place() -> Place {
-        Place { origin: Arc::new(Origin::Held { parent: ROOT, node: node() }), at: 3, plain: false }
+        let origin = Origin::Held { parent: ROOT, name: None, node: node() };
+        Place { origin: Arc::new(origin), at: 3, plain: false }
     }
 
     fn key(high: u64, low: u64) -> u128 {
@@ -576,14 +585,13 @@ mod tests {
         assert!(inodes.get(ino).is_some());
         assert!(inodes.forget(ino, 1));
         assert!(inodes.get(ino).is_none());
-        let (known, _) = inodes.recall(ino).unwrap();
-        assert_eq!((known.identity, known.parent()), (key(1, 20), place().origin.parent()));
-        assert_eq!(inodes.enter(known.identity, known.place, None), ino, "it comes back as it was");
-        assert!(inodes.forget(ino, 1));
+        let forgotten = inodes.recall(ino).unwrap();
+        assert_eq!((forgotten.identity, forgotten.parent), (key(1, 20), ROOT));
+        assert!(matches!(forgotten.how, How::At(3)), "it was listed");
         assert!(inodes.recall(ino + 1).is_none());
         assert!(!inodes.forget(ino, 1));
         assert!(!inodes.forget(ROOT, u64::MAX));
-        let (root, _) = inodes.recall(ROOT).unwrap();
+        let root = inodes.get(ROOT).unwrap();
         assert_eq!(inodes.enter(root.identity, root.place, None), ROOT, "found from below");
         assert!(inodes.get(ROOT).is_some(), "the root is never forgotten");
     }

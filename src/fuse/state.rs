@@ -9,12 +9,13 @@ use fuser::FileAttr;
 
 use super::directory::{OpenDir, Pins, directory};
 use super::failures::Failures;
-use super::inodes::{Inodes, Known, Lineage, Origin, Place, resolve};
+use super::forgotten::{Forgotten, How};
+use super::inodes::{Inodes, Known, Lineage, Origin, Place, ROOT, resolve};
 use super::owner::Owners;
 use super::passthrough::Passthrough;
 use super::readers::{Handles, OpenFile, Readers};
 use super::rights::{Registered, Rights};
-use super::trails::Trail;
+use super::trails::{DEEPEST, Trail};
 use super::xattrs::Rules;
 use super::{Options, attr};
 use crate::error::{Error, Kind, Result};
@@ -99,7 +100,7 @@ impl State {
                     rules.shown(&meta);
                     let attr_ttl = attr::ttl(meta.validity);
                     let attr = attr::shown(&meta, 0, &rules.owners)?;
-                    let origin = Arc::new(Origin::Held { parent, node: child });
+                    let origin = Arc::new(Origin::Held { parent, name: Some(name.into()), node: child });
                     let place = Place { origin, at: 0, plain: plain(&meta) };
                     let child = Child { identity, place, trail, attr, attr_ttl };
                     Ok(Found { ttl: ttl.min(attr_ttl), child: Some(child) })
@@ -111,26 +112,52 @@ impl State {
     /// The inode `ino` itself, which the kernel may have forgotten: somebody has a handle of it. Errors: `Stale` where that is
     /// too long ago, or never was.
     pub fn again(&self, ino: u64) -> Step<Found> {
-        let Some((known, trail)) = self.inodes.recall(ino) else { return Step::err(unknown()) };
-        let (rules, identity, place) = (self.rules.clone(), known.identity, known.place.clone());
-        known.ask(move |node| {
-            let (rules, place, trail) = (rules.clone(), place.clone(), trail.clone());
-            rules.meta(&node).map(move |meta| {
-                rules.shown(&meta);
-                let attr_ttl = attr::ttl(meta.validity);
-                let attr = attr::shown(&meta, 0, &rules.owners)?;
-                let child = Child { identity, place, trail, attr, attr_ttl };
-                Ok(Found { ttl: attr_ttl, child: Some(child) })
-            })
+        let rules = self.rules.clone();
+        if let Some(known) = self.inodes.get(ino) {
+            let (identity, place) = (known.identity, known.place.clone());
+            return known.ask(move |node| found_again(rules.clone(), identity, place.clone(), node));
+        }
+        let Some((first, way)) = self.way_back(ino) else { return Step::err(unknown()) };
+        Step::wait(async move {
+            let mut node = first.ask(Step::ok).resolve().await?;
+            let (mut parent, mut last) = (ROOT, None);
+            for forgotten in way {
+                node = forgotten.node(&node).await?;
+                parent = forgotten.parent;
+                last = Some(forgotten);
+            }
+            let Forgotten { identity, how, .. } = last.ok_or_else(unknown)?;
+            let (at, name) = match how {
+                How::At(at) => (at, None),
+                How::Called(name) => (0, Some(name)),
+            };
+            let origin = Arc::new(Origin::Held { parent, name, node: node.clone() });
+            found_again(rules, identity, Place { origin, at, plain: false }, node).resolve().await
         })
     }
 
     /// The directory above the directory `ino`, likewise.
     pub fn above(&self, ino: u64) -> Step<Found> {
-        match self.inodes.recall(ino) {
-            Some((known, _)) => self.again(known.parent()),
+        let known = self.inodes.get(ino).map(|known| known.parent());
+        match known.or_else(|| self.inodes.recall(ino).map(|forgotten| forgotten.parent)) {
+            Some(parent) => self.again(parent),
             None => Step::err(unknown()),
         }
+    }
+
+    /// How `ino` is found from the next directory above that the kernel knows.
+    fn way_back(&self, ino: u64) -> Option<(Known, Vec<Forgotten>)> {
+        let (mut at, mut way) = (ino, Vec::new());
+        while way.len() < DEEPEST {
+            if let Some(known) = self.inodes.get(at) {
+                way.reverse();
+                return Some((known, way));
+            }
+            let forgotten = self.inodes.recall(at)?;
+            at = forgotten.parent;
+            way.push(forgotten);
+        }
+        None
     }
 
     /// The attributes of `ino` and how long they may be kept.
@@ -282,6 +309,18 @@ impl State {
     pub fn opens_need_no_message(&self) -> bool {
         self.zero_message_opens.load(Ordering::Relaxed)
     }
+}
+
+/// The answer for a node that was found again.
+fn found_again(rules: Rules, identity: u128, place: Place, node: Node) -> Step<Found> {
+    rules.meta(&node).map(move |meta| {
+        rules.shown(&meta);
+        let attr_ttl = attr::ttl(meta.validity);
+        let attr = attr::shown(&meta, 0, &rules.owners)?;
+        let place = Place { plain: plain(&meta), ..place };
+        let child = Child { identity, place, trail: None, attr, attr_ttl };
+        Ok(Found { ttl: attr_ttl, child: Some(child) })
+    })
 }
 
 fn unknown() -> Error {

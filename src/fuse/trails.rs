@@ -8,10 +8,10 @@ use super::inodes::{Inodes, ROOT};
 use crate::tree::{FileType, Identity, Node};
 
 /// No tree is deeper: what is farther from the top than this does not lead to it.
-const DEEPEST: usize = 8192;
+pub(super) const DEEPEST: usize = 8192;
 
 /// The last step to an inode.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Trail {
     /// The number of the directory.
     parent: u64,
@@ -97,7 +97,8 @@ mod tests {
 
     /// Enters a directory, or the top of a tree, and answers its number.
     fn enter(inodes: &Inodes, parent: u64, name: &str, identity: u128, is_top: bool) -> u64 {
-        let place = Place { origin: Arc::new(Origin::Held { parent, node: node() }), at: 0, plain: true };
+        let origin = Origin::Held { parent, name: None, node: node() };
+        let place = Place { origin: Arc::new(origin), at: 0, plain: true };
         let told = if is_top { Identity::Key(identity) } else { Identity::Path };
         let trail = Trail::new(parent, name.as_bytes(), FileType::Dir, told);
         inodes.enter(identity, place, Some(trail))
